@@ -1,0 +1,87 @@
+"""MNIST: 60,000 + 10,000 handwritten digits, 28x28, white on black, shipped with hwr.
+
+Source: LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied to document
+recognition".
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr.data.dataset import Dataset, datasets
+from hwr.data.idx import read_idx
+from hwr.errors import DataError, unknown_name
+
+CLASSES = tuple("0123456789")
+SIZE = 28
+FILES = {  # split: images, labels
+    "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+SHA256 = {  # of the unpacked files
+    FILES["train"][0]: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    FILES["train"][1]: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    FILES["test"][0]: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    FILES["test"][1]: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+SHIPPED = Path(__file__).with_name("mnist")
+
+
+@datasets.register("mnist")
+def load(split: str, data_dir: Path | None = None) -> Dataset:
+    """The ``"train"`` or ``"test"`` split: images ``(N, 28, 28, 1)``, classes ``"0"`` to ``"9"``.
+
+    Without ``data_dir`` the shipped files are read, and their SHA-256 checked. With it, files with
+    the official names, gzipped or not, are read from there: any 28x28 digits in MNIST's format.
+
+    Raises :class:`~hwr.errors.UnknownName` for another split, :class:`~hwr.errors.DataError` for
+    files that are missing, damaged, or do not fit together.
+    """
+    if split not in FILES:
+        raise unknown_name("split of mnist", split, FILES)
+    if data_dir is None:
+        paths = [SHIPPED / f"{name}.gz" for name in FILES[split]]
+        images, labels = (read_idx(path, sha256=SHA256[path.stem]) for path in paths)
+    else:
+        paths = [_find(data_dir, name) for name in FILES[split]]
+        images, labels = (read_idx(path) for path in paths)
+    _check(images, labels, *paths)
+    return Dataset("mnist", split, images[..., np.newaxis], labels.astype(np.int64), CLASSES)
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.exists():
+            return path
+    raise DataError(
+        f"mnist: {folder} holds neither {name} nor {name}.gz; put the file there, "
+        "or leave out data_dir to use the data that hwr ships"
+    )
+
+
+def _check(
+    images: NDArray[Any], labels: NDArray[Any], images_path: Path, labels_path: Path
+) -> None:
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIZE, SIZE):
+        raise DataError(
+            f"mnist: {images_path} holds {images.dtype} {images.shape}, "
+            f"expected uint8 (N, {SIZE}, {SIZE}); check that it is the file of images"
+        )
+    if labels.dtype != np.uint8 or labels.ndim != 1:
+        raise DataError(
+            f"mnist: {labels_path} holds {labels.dtype} {labels.shape}, "
+            "expected uint8 (N,); check that it is the file of labels"
+        )
+    if len(images) != len(labels):
+        raise DataError(
+            f"mnist: {images_path} holds {len(images)} images, but {labels_path} holds "
+            f"{len(labels)} labels; use two files of the same split"
+        )
+    wrong = np.flatnonzero(labels >= len(CLASSES))
+    if wrong.size:
+        raise DataError(
+            f"mnist: label {wrong[0]} in {labels_path} is {labels[wrong[0]]}, "
+            f"expected 0 to {len(CLASSES) - 1}; correct the file"
+        )

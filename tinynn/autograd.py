@@ -1,0 +1,143 @@
+"""Reverse-mode differentiation: a graph of Functions, walked backwards once.
+
+A Function is both an operation and its node in the graph. `forward` computes arrays from arrays
+and saves what its derivative needs; `backward` turns the gradient of the output into one gradient
+for each input. First order only: gradients are arrays, not graphs of their own.
+
+A node points to what produced its inputs, never to the input Tensors themselves, so an
+activation lives only as long as some node has saved it, and `backward` lets go as it passes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from contextlib import ContextDecorator, contextmanager
+from contextvars import ContextVar, Token
+from typing import Any
+
+from tinynn.backend import Array, Backend, current_backend
+from tinynn.tensor import Tensor
+
+_grad_enabled: ContextVar[bool] = ContextVar("tinynn_grad_enabled", default=True)
+_serial = itertools.count()  # later nodes have larger numbers: a topological order for free
+
+
+class no_grad(ContextDecorator):  # noqa: N801  (PyTorch's name)
+    """Within the block (or the decorated function), record no graph."""
+
+    def __enter__(self) -> None:
+        self._tokens: list[Token[bool]] = [*getattr(self, "_tokens", []), _grad_enabled.set(False)]
+
+    def __exit__(self, *error: object) -> None:
+        _grad_enabled.reset(self._tokens.pop())
+
+
+@contextmanager
+def enable_grad() -> Iterator[None]:
+    """Within the block, record the graph again: the inverse of `no_grad`."""
+    token = _grad_enabled.set(True)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations record a graph just now."""
+    return _grad_enabled.get()
+
+
+class Function:
+    """An operation and its node in the graph. Options are set by the subclass's constructor.
+
+    `self.kernels` is the backend it was called under; `self.needs[i]` says whether input i wants
+    a gradient, so that `backward` can return None for the others.
+    """
+
+    kernels: Backend
+    needs: tuple[bool, ...]
+    saved: tuple[Any, ...] = ()
+
+    def forward(self, *inputs: Any) -> Array:
+        """Arrays (and Python scalars) in, one array out."""
+        raise NotImplementedError
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...] | Array:
+        """The gradient of the output in; one gradient an input out (or None)."""
+        raise NotImplementedError
+
+    def save(self, *arrays: Any) -> None:
+        """Keep arrays for `backward`."""
+        self.saved = arrays
+
+    def __call__(self, *inputs: Any) -> Tensor:
+        self.kernels = backend = current_backend()
+        recording = is_grad_enabled()
+        tensors = [x if isinstance(x, Tensor) else None for x in inputs]
+        self.needs = tuple(recording and t is not None and t.requires_grad for t in tensors)
+        for t in tensors:
+            if t is not None and not backend.owns(t.data):
+                raise TypeError(
+                    f"{self.name}: backend {backend.name!r} works on {backend.xp.__name__} arrays, "
+                    f"this input is a {type(t.data).__module__} array; make the tensor inside "
+                    f"use_backend({backend.name!r})"
+                )
+        y = self.forward(*(x if t is None else t.data for x, t in zip(inputs, tensors)))
+        out = Tensor(y)
+        if any(self.needs):
+            self.edges = tuple(
+                (t.node or t) if t is not None and need else None
+                for t, need in zip(tensors, self.needs)
+            )
+            self.serial = next(_serial)
+            self.freed = False
+            self.retained: Tensor | None = None
+            out.node, out.requires_grad = self, True
+        else:
+            self.saved = ()
+        return out
+
+    @property
+    def name(self) -> str:
+        """The operation's name, as errors show it."""
+        return type(self).__name__
+
+    def free(self) -> None:
+        """Let go of the saved arrays and of the graph behind this node."""
+        self.saved, self.edges, self.retained, self.freed = (), (), None, True
+
+
+def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
+    """Add d(root)/d(leaf) * gradient to every leaf's `grad`. Iterative: depth costs no stack."""
+    if root.node is None:
+        root.accumulate_grad(gradient)
+        return
+    pending: dict[Function, Array] = {root.node: gradient}
+    queue = [(-root.node.serial, root.node)]
+    while queue:
+        _, node = heapq.heappop(queue)
+        if node.freed:
+            raise RuntimeError(
+                f"backward: the graph behind {node.name} was walked before and its arrays are "
+                "freed; run the forward pass again, add the losses and call backward once, or "
+                "keep the graph with backward(retain_graph=True)"
+            )
+        dy = pending.pop(node)
+        if node.retained is not None:
+            node.retained.accumulate_grad(dy)
+        dxs = node.backward(dy)
+        edges = node.edges
+        if not retain_graph:
+            node.free()
+        for edge, dx in zip(edges, dxs if isinstance(dxs, tuple) else (dxs,)):
+            if edge is None or dx is None:
+                continue
+            if isinstance(edge, Tensor):
+                edge.accumulate_grad(dx)
+            elif edge in pending:
+                pending[edge] = pending[edge] + dx  # not in place: dx may be shared
+            else:
+                pending[edge] = dx
+                heapq.heappush(queue, (-edge.serial, edge))

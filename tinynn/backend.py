@@ -1,0 +1,147 @@
+"""Backends: a name, an array library and one kernel for each entry of the reference table.
+
+    reference                                  every kernel in plain array code
+    numpy = reference.override("numpy", ...)   the same with numba drop-ins; the default
+
+There is no backend branch inside any operation: `use_backend` picks the table, and each node of
+the graph remembers the one it was made with.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from tinynn.kernels import reference
+
+Array = Any
+
+
+class Backend:
+    """A table of kernels over one array library; kernels are attributes: `backend.conv2d(...)`."""
+
+    def __init__(self, name: str, xp: ModuleType, kernels: Mapping[str, Callable[..., Any]]):
+        self.name = name
+        self.xp = xp
+        self.kernels = dict(kernels)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        try:
+            return self.__dict__["kernels"][name]
+        except KeyError:
+            raise AttributeError(f"backend has no kernel {name!r}") from None
+
+    def __repr__(self) -> str:
+        return f"Backend({self.name!r}, {len(self.kernels)} kernels over {self.xp.__name__})"
+
+    def override(
+        self, name: str, *, xp: ModuleType | None = None, **kernels: Callable[..., Any]
+    ) -> Backend:
+        """A new backend with some kernels replaced by drop-ins of the same signature.
+
+        Raises TypeError for a kernel the table does not have, or one whose parameters differ.
+        """
+        for key, function in kernels.items():
+            if key not in self.kernels:
+                near = difflib.get_close_matches(key, self.kernels, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"override {name!r}: there is no kernel {key!r}{hint}")
+            expected = list(inspect.signature(self.kernels[key]).parameters)
+            given = list(inspect.signature(function).parameters)
+            if expected != given:
+                raise TypeError(
+                    f"override {name!r}: kernel {key} takes {given}, "
+                    f"the reference takes {expected}; a drop-in has the same parameters"
+                )
+        return Backend(name, xp or self.xp, {**self.kernels, **kernels})
+
+    def asarray(self, values: Any, dtype: Any = None) -> Array:
+        """`values` as an array of this backend. Copies only where it must."""
+        return self.xp.asarray(values, dtype)
+
+    def to_numpy(self, array: Array) -> np.ndarray:
+        """A NumPy copy of an array of this backend."""
+        get = getattr(array, "get", None)  # device arrays are fetched by name, never by accident
+        return get() if get is not None else np.array(array)
+
+    def generator(self, seed: int | None = None) -> Any:
+        """A random generator of this backend's array library."""
+        return self.xp.random.default_rng(seed)
+
+    def owns(self, array: Array) -> bool:
+        """Whether `array` is of this backend's array library."""
+        return isinstance(array, self.xp.ndarray)
+
+
+def _load_reference() -> Backend:
+    return Backend("reference", np, reference.KERNELS)
+
+
+def _load_numpy() -> Backend:
+    from tinynn.kernels import cpu  # imports numba: only when first used
+
+    return get_backend("reference").override("numpy", **cpu.KERNELS)
+
+
+def _load_cupy() -> Backend:
+    try:
+        import cupy
+    except ImportError:
+        raise ImportError(
+            "backend 'cupy' needs CuPy: pip install 'tinynn[cuda13]' (CUDA 13) or 'tinynn[cuda12]'"
+        ) from None
+    return get_backend("reference").override("cupy", xp=cupy)
+
+
+_LOADERS = {"numpy": _load_numpy, "reference": _load_reference, "cupy": _load_cupy}
+
+
+def backend_names() -> list[str]:
+    """The names `get_backend` knows, the default first."""
+    return list(_LOADERS)
+
+
+@cache
+def get_backend(name: str) -> Backend:
+    """The backend of that name, loaded on first use.
+
+    Raises ValueError for an unknown name and ImportError, naming what to install, for one whose
+    array library is absent: there is no silent fallback.
+    """
+    if name not in _LOADERS:
+        near = difflib.get_close_matches(name, _LOADERS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown backend {name!r}{hint} Known: {', '.join(_LOADERS)}")
+    return _LOADERS[name]()
+
+
+_current: ContextVar[Backend | None] = ContextVar("tinynn_backend", default=None)
+
+
+def current_backend() -> Backend:
+    """The backend new nodes are made with."""
+    return _current.get() or get_backend("numpy")
+
+
+@contextmanager
+def use_backend(backend: str | Backend) -> Iterator[Backend]:
+    """Within the block, make tensors and graph nodes with this backend.
+
+    >>> with use_backend("reference") as backend:
+    ...     backend.name
+    'reference'
+    """
+    chosen = get_backend(backend) if isinstance(backend, str) else backend
+    token = _current.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _current.reset(token)

@@ -1,0 +1,119 @@
+"""Convolution over NHWC images: a Function over the adjoint triplet of kernels, and its wrapper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinynn.autograd import Function
+from tinynn.backend import Array
+from tinynn.functions.math import as_tensor
+from tinynn.kernels.geometry import Padding, Pair, conv_output_size
+from tinynn.tensor import Tensor
+
+
+class Conv2d(Function):
+    """y[n,i,j,o] = sum over kh,kw,c of x[n, i s - p + kh d, j s - p + kw d, c] w[o,kh,kw,c]."""
+
+    def __init__(self, stride: Pair, padding: Padding, dilation: Pair, groups: int):
+        self.geometry = (stride, padding, dilation, groups)
+
+    def forward(self, x: Array, w: Array) -> Array:
+        self.save(x if self.needs[1] else None, w if self.needs[0] else None)
+        self.x_shape, self.w_shape = x.shape, w.shape
+        return self.kernels.conv2d(x, w, *self.geometry)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        x, w = self.saved
+        dx = dw = None
+        if self.needs[0]:
+            dx = self.kernels.conv2d_input_grad(dy, w, self.x_shape, *self.geometry)
+        if self.needs[1]:
+            dw = self.kernels.conv2d_weight_grad(dy, x, self.w_shape, *self.geometry)
+        return dx, dw
+
+
+def pair(value: int | tuple[int, int], name: str, least: int = 1) -> Pair:
+    """An int, or two of them for height and width. ValueError below `least`."""
+    if isinstance(value, int):
+        both = (value, value)
+    elif isinstance(value, (tuple, list)) and all(isinstance(v, int) for v in value):
+        both = tuple(value)  # type: ignore[assignment]
+    else:
+        raise TypeError(f"{name} must be an int or two ints, not {value!r}")
+    if len(both) != 2 or min(both) < least:
+        raise ValueError(f"{name} must be one or two integers of at least {least}, not {value!r}")
+    return both
+
+
+def resolve_padding(padding: Any, kernel_size: Pair, stride: Pair, dilation: Pair) -> Padding:
+    """((top, bottom), (left, right)) from an int, a pair (height, width), two pairs, "same" or
+    "valid". "same" keeps the size at stride 1; an odd pixel goes to the bottom and right."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        if stride != (1, 1):
+            raise ValueError(f"conv2d: padding='same' needs stride 1, not {stride}")
+        totals = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
+        rows, columns = ((t // 2, t - t // 2) for t in totals)
+        return rows, columns
+    if isinstance(padding, str):
+        raise ValueError(f"conv2d: padding must be 'same', 'valid' or numbers, not {padding!r}")
+    if isinstance(padding, (tuple, list)) and isinstance(padding[0], (tuple, list)):
+        sides = (
+            pair(tuple(padding[0]), "padding (top, bottom)", 0),
+            pair(tuple(padding[1]), "padding (left, right)", 0),
+        )
+        return sides
+    height, width = pair(padding, "padding", 0)
+    return (height, height), (width, width)
+
+
+def check_conv(x: Tensor, w: Tensor, stride: Pair, padding: Padding, dilation: Pair, groups: int):
+    """Raise ValueError, naming both shapes and the fix, unless the convolution is possible."""
+    shapes = f"(x {x.shape}, w {w.shape})"
+    if x.ndim != 4 or w.ndim != 4:
+        raise ValueError(f"conv2d: x must be (N, H, W, C) and w (OC, KH, KW, C/groups) {shapes}")
+    channels = w.shape[3] * groups
+    if x.shape[3] != channels:
+        raise ValueError(
+            f"conv2d: x has {x.shape[3]} channels, w expects {channels} {shapes}; "
+            f"use Conv2d(in_channels={x.shape[3]}), or permute NCHW images to (N, H, W, C)"
+        )
+    if groups < 1 or w.shape[0] % groups:
+        raise ValueError(f"conv2d: {w.shape[0]} filters do not divide into {groups} groups")
+    for axis, name in enumerate(("height", "width")):
+        size = x.shape[1 + axis], w.shape[1 + axis]
+        if conv_output_size(*size, stride[axis], padding[axis], dilation[axis]) < 1:
+            raise ValueError(
+                f"conv2d: the {name} {size[0]} with padding {padding[axis]} is smaller than the "
+                f"filter, {size[1]} taps at dilation {dilation[axis]} {shapes}; pad the input"
+            )
+
+
+def conv2d(
+    input: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Pair = 1,
+    padding: Any = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Tensor:
+    """Cross-correlate images with filters.
+
+    input (N, H, W, C), weight (OC, KH, KW, C/groups), bias (OC,) -> (N, OH, OW, OC) with
+    OH = floor((H + top + bottom - dilation (KH - 1) - 1) / stride) + 1. `padding`: an int, a pair
+    (height, width), ((top, bottom), (left, right)), "same" or "valid". groups = C: depthwise.
+    """
+    x, w = as_tensor(input), as_tensor(weight)
+    strides, dilations = pair(stride, "conv2d: stride"), pair(dilation, "conv2d: dilation")
+    kernel_size: Pair = (w.shape[1], w.shape[2]) if w.ndim == 4 else (0, 0)
+    sides = resolve_padding(padding, kernel_size, strides, dilations)
+    check_conv(x, w, strides, sides, dilations, groups)
+    y = Conv2d(strides, sides, dilations, groups)(x, w)
+    if bias is None:
+        return y
+    b = as_tensor(bias)
+    if b.shape != (w.shape[0],):
+        raise ValueError(f"conv2d: bias has shape {b.shape}, expected ({w.shape[0]},)")
+    return y + b

@@ -1,0 +1,78 @@
+"""Matrix products: `matmul` over leading axes, and the fully connected layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinynn.autograd import Function
+from tinynn.backend import Array
+from tinynn.functions.math import as_tensor, unbroadcast
+from tinynn.functions.shape import reshape
+from tinynn.tensor import Tensor, operator
+
+
+class Matmul(Function):
+    """a (..., M, K) @ b (..., K, N). da = dy b^T, db = a^T dy."""
+
+    def forward(self, a: Array, b: Array) -> Array:
+        self.save(a, b)
+        return self.kernels.matmul(a, b)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        a, b = self.saved
+        product, da, db = self.kernels.matmul, None, None
+        if self.needs[0]:
+            da = unbroadcast(product(dy, b.swapaxes(-1, -2)), a.shape)
+        if self.needs[1]:
+            db = unbroadcast(product(a.swapaxes(-1, -2), dy), b.shape)
+        return da, db
+
+
+class Linear(Function):
+    """y = x w^T. x (M, I), w (O, I) -> y (M, O)."""
+
+    def forward(self, x: Array, w: Array) -> Array:
+        self.save(x, w)
+        return self.kernels.matmul(x, w.T)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        x, w = self.saved
+        dx = self.kernels.matmul(dy, w) if self.needs[0] else None
+        dw = self.kernels.matmul(dy.T, x) if self.needs[1] else None
+        return dx, dw
+
+
+@operator
+def matmul(input: Any, other: Any) -> Tensor:
+    """The matrix product; vectors and leading axes follow NumPy's (and PyTorch's) rules."""
+    a, b = as_tensor(input), as_tensor(other)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"matmul: needs at least 1 dimension, got {a.shape} and {b.shape}")
+    row = reshape(a, (1, a.size)) if a.ndim == 1 else a
+    column = reshape(b, (b.size, 1)) if b.ndim == 1 else b
+    if row.shape[-1] != column.shape[-2]:
+        raise ValueError(
+            f"matmul: shapes {a.shape} and {b.shape} do not fit: {row.shape[-1]} columns against "
+            f"{column.shape[-2]} rows"
+        )
+    y = Matmul()(row, column)
+    shape = y.shape
+    if b.ndim == 1:
+        shape = shape[:-1]
+    if a.ndim == 1:
+        shape = shape[:-2] + shape[-1:] if b.ndim > 1 else shape[:-1]
+    return y if shape == y.shape else reshape(y, shape)
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
+    """y = x w^T + b. input (..., in_features), weight (out_features, in_features), bias (out,)."""
+    x, w = as_tensor(input), as_tensor(weight)
+    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
+        raise ValueError(
+            f"linear: input {x.shape} has {x.shape[-1] if x.ndim else 0} features, weight "
+            f"{w.shape} expects {w.shape[-1]}; use Linear(in_features={x.shape[-1:]}) or flatten"
+        )
+    y = Linear()(x if x.ndim == 2 else reshape(x, (-1, x.shape[-1])), w)
+    if bias is not None:
+        y = y + as_tensor(bias)
+    return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], w.shape[0]))

@@ -1,0 +1,201 @@
+"""Losses. Classes stand on the last axis: logits (..., C), integer labels (...)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinynn.autograd import Function
+from tinynn.backend import Array, current_backend
+from tinynn.functions.math import as_tensor, clip
+from tinynn.functions.reduce import mean
+from tinynn.functions.reduce import sum as sum_
+from tinynn.functions.shape import reshape
+from tinynn.tensor import Tensor
+
+
+class CrossEntropy(Function):
+    """loss[m] = -sum over c of target[m,c] log softmax(logits[m])[c]; target is constant."""
+
+    def __init__(self, target: Array):
+        self.target = target
+
+    def forward(self, logits: Array) -> Array:
+        self.save(logits)
+        return self.kernels.cross_entropy(logits, self.target)
+
+    def backward(self, dy: Array) -> Array:
+        (logits,) = self.saved
+        return self.kernels.cross_entropy_grad(dy, logits, self.target)
+
+
+def check_reduction(name: str, reduction: str) -> None:
+    """Raise ValueError unless reduction is one of the three."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{name}: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+
+
+def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
+    """mean, sum or the losses themselves."""
+    return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum_(loss)
+
+
+def label_distribution(
+    name: str,
+    scores: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> tuple[Array, Array]:
+    """Integer labels (M,) -> weighted target probabilities (M, C), and each row's weight (M,).
+
+    Row m is weight * ((1 - e) onehot + e / C); an ignored label gives a row of zeros.
+    """
+    xp = current_backend().xp
+    classes = scores.shape[-1]
+    labels = target.data.reshape(-1)
+    counted = labels != ignore_index
+    wrong = counted & ((labels < 0) | (labels >= classes))
+    if bool(wrong.any()):
+        at = int(wrong.argmax())
+        raise ValueError(
+            f"{name}: label {int(labels[at])} (sample {at}) is not one of the {classes} classes "
+            f"0..{classes - 1} of logits {scores.shape}"
+        )
+    safe = xp.where(counted, labels, 0)
+    onehot = (safe[:, None] == xp.arange(classes)).astype(scores.dtype)
+    smooth = onehot * (1 - label_smoothing) + label_smoothing / classes
+    class_weight = xp.ones(classes, scores.dtype) if weight is None else weight.data
+    keep = counted.astype(scores.dtype)
+    return smooth * class_weight * keep[:, None], class_weight[safe] * keep
+
+
+def check_class_weight(name: str, weight: Any, classes: int) -> Tensor | None:
+    """The class weights as a tensor, one for each class, or None."""
+    if weight is None:
+        return None
+    w = as_tensor(weight)
+    if w.shape != (classes,):
+        raise ValueError(f"{name}: weight has shape {w.shape}, expected ({classes},)")
+    return w
+
+
+def cross_entropy(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Softmax cross-entropy in nats, from logits.
+
+    input (..., C); target integer labels (...) or probabilities (..., C); weight (C,) a factor for
+    each class. "mean" divides by the total weight of the labels that count (by the number of
+    samples for probabilities). Labels equal to `ignore_index` add nothing.
+    """
+    check_reduction("cross_entropy", reduction)
+    logits, labels = as_tensor(input), as_tensor(target)
+    if logits.ndim < 1 or not 0 <= label_smoothing <= 1:
+        raise ValueError(
+            f"cross_entropy: input {logits.shape} needs a class axis, label_smoothing "
+            f"{label_smoothing} must be from 0 to 1"
+        )
+    classes = logits.shape[-1]
+    w = check_class_weight("cross_entropy", weight, classes)
+    if labels.dtype.kind == "f":
+        if labels.shape != logits.shape:
+            raise ValueError(
+                f"cross_entropy: target probabilities {labels.shape} and input {logits.shape} must "
+                "have one shape; integer labels have one axis fewer"
+            )
+        q = labels.data.reshape(-1, classes)
+        q = q * (1 - label_smoothing) + label_smoothing / classes
+        distribution, divisor = (q if w is None else q * w.data), len(q)
+    else:
+        if labels.shape != logits.shape[:-1]:
+            raise ValueError(
+                f"cross_entropy: labels {labels.shape} do not match input {logits.shape}; "
+                f"expected {logits.shape[:-1]}"
+            )
+        distribution, row_weight = label_distribution(
+            "cross_entropy", logits, labels, w, ignore_index, label_smoothing
+        )
+        divisor = row_weight.sum()
+    losses = CrossEntropy(distribution)(reshape(logits, (-1, classes)))
+    if reduction == "none":
+        return reshape(losses, logits.shape[:-1])
+    total = sum_(losses)
+    return total if reduction == "sum" else total / Tensor(current_backend().asarray(divisor))
+
+
+def nll_loss(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Tensor:
+    """Negative log-likelihood of labels (...) under log-probabilities (..., C)."""
+    check_reduction("nll_loss", reduction)
+    log_p, labels = as_tensor(input), as_tensor(target)
+    if labels.shape != log_p.shape[:-1]:
+        raise ValueError(
+            f"nll_loss: labels {labels.shape} do not match input {log_p.shape}; "
+            f"expected {log_p.shape[:-1]}"
+        )
+    w = check_class_weight("nll_loss", weight, log_p.shape[-1])
+    distribution, row_weight = label_distribution("nll_loss", log_p, labels, w, ignore_index, 0.0)
+    picked = log_p * Tensor(distribution.reshape(log_p.shape))
+    losses = -sum_(picked, -1)
+    if reduction == "none":
+        return losses
+    total = sum_(losses)
+    return (
+        total if reduction == "sum" else total / Tensor(current_backend().asarray(row_weight.sum()))
+    )
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """The squared difference."""
+    check_reduction("mse_loss", reduction)
+    x, y = as_tensor(input), as_tensor(target)
+    if x.shape != y.shape:
+        raise ValueError(f"mse_loss: input {x.shape} and target {y.shape} must have one shape")
+    difference = x - y
+    return reduce_loss(difference * difference, reduction)
+
+
+def multi_margin_loss(
+    input: Any,
+    target: Any,
+    p: int = 1,
+    margin: float = 1.0,
+    weight: Any = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """The multi-class hinge: sum over c != y of max(0, margin - s_y + s_c)^p / C.
+
+    input scores (N, C), target labels (N,); `weight[y]` scales a sample's loss.
+    """
+    check_reduction("multi_margin_loss", reduction)
+    scores, labels = as_tensor(input), as_tensor(target)
+    if p not in (1, 2) or scores.ndim != 2 or labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"multi_margin_loss: needs input (N, C), labels (N,) and p of 1 or 2, not "
+            f"{scores.shape}, {labels.shape}, p={p}"
+        )
+    classes = scores.shape[1]
+    w = check_class_weight("multi_margin_loss", weight, classes)
+    onehot, _ = label_distribution("multi_margin_loss", scores, labels, None, -1, 0.0)
+    true_score = sum_(scores * Tensor(onehot), 1, keepdim=True)
+    hinge = clip(scores - true_score + margin, min=0) * Tensor(1 - onehot)
+    if p == 2:
+        hinge = hinge * hinge
+    losses = sum_(hinge, 1) / classes
+    if w is not None:
+        losses = losses * Tensor(w.data[labels.data])
+    return reduce_loss(losses, reduction)
+
+
+hinge_loss = multi_margin_loss

@@ -1,0 +1,150 @@
+"""Batch and layer normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from tinynn.autograd import Function
+from tinynn.backend import Array, current_backend
+from tinynn.functions.math import as_tensor
+from tinynn.functions.shape import reshape
+from tinynn.tensor import Tensor
+
+
+class BatchNorm(Function):
+    """y = weight (x - mean) rstd + bias [+ residual], [ReLU], with the batch's own statistics.
+
+    After `forward`, `mean` and `var` hold those statistics, var the biased one.
+    """
+
+    def __init__(self, relu: bool, eps: float):
+        self.relu, self.eps = relu, eps
+
+    def forward(self, x: Array, weight: Array, bias: Array, residual: Array | None) -> Array:
+        y, self.mean, self.var = self.kernels.batch_norm(
+            x, weight, bias, residual, self.relu, self.eps
+        )
+        self.save(x, y if self.relu else None, weight, self.mean, self.var)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        x, y, weight, mean, var = self.saved
+        return self.kernels.batch_norm_grad(dy, x, y, weight, mean, var, self.relu, self.eps)
+
+
+class BatchNormInference(Function):
+    """The same with given statistics: evaluation mode."""
+
+    def __init__(self, mean: Array, var: Array, relu: bool, eps: float):
+        self.mean, self.var, self.relu, self.eps = mean, var, relu, eps
+
+    def forward(self, x: Array, weight: Array, bias: Array, residual: Array | None) -> Array:
+        y = self.kernels.batch_norm_inference(
+            x, weight, bias, self.mean, self.var, residual, self.relu, self.eps
+        )
+        self.save(x, y if self.relu else None, weight)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        x, y, weight = self.saved
+        return self.kernels.batch_norm_inference_grad(
+            dy, x, y, weight, self.mean, self.var, self.relu, self.eps
+        )
+
+
+class LayerNorm(Function):
+    """y = weight (x - mean) rstd + bias for each row of x (M, D)."""
+
+    def __init__(self, eps: float):
+        self.eps = eps
+
+    def forward(self, x: Array, weight: Array, bias: Array) -> Array:
+        y, mean, rstd = self.kernels.layer_norm(x, weight, bias, self.eps)
+        self.save(x, weight, mean, rstd)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return self.kernels.layer_norm_grad(dy, *self.saved)
+
+
+def batch_norm(
+    input: Any,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    residual: Any = None,
+    relu: bool = False,
+) -> Tensor:
+    """Normalise each channel (the last axis) over all others, then optionally add and rectify.
+
+    input (N, C) or (N, H, W, C). In training the batch's mean and biased variance are used, and
+    running = (1 - momentum) running + momentum batch is updated in place (with the unbiased
+    variance); otherwise the running statistics are used. relu(bn(x) + residual) is one fused
+    kernel. ValueError in training if a channel has a single value: its variance is 0.
+    Source: Ioffe and Szegedy 2015, algorithms 1 and 2.
+    """
+    x = as_tensor(input)
+    channels = x.shape[-1] if x.ndim else 0
+    xp = current_backend().xp
+    w = as_tensor(weight) if weight is not None else Tensor(xp.ones(channels, x.dtype))
+    b = as_tensor(bias) if bias is not None else Tensor(xp.zeros(channels, x.dtype))
+    given = {"weight": w, "bias": b, "running_mean": running_mean, "running_var": running_var}
+    for name, t in given.items():
+        if t is not None and t.shape != (channels,):
+            raise ValueError(
+                f"batch_norm: input {x.shape} has {channels} channels, {name} has shape {t.shape}; "
+                f"use BatchNorm(num_features={channels})"
+            )
+    if residual is not None:
+        residual = as_tensor(residual)
+        if residual.shape != x.shape:
+            raise ValueError(
+                f"batch_norm: residual {residual.shape} and input {x.shape} must have one shape"
+            )
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: evaluation mode needs running_mean and running_var")
+        fixed = BatchNormInference(running_mean.data, running_var.data, relu, eps)
+        return fixed(x, w, b, residual)
+    count = x.size // channels if channels else 0
+    if count <= 1:
+        raise ValueError(
+            f"batch_norm: input {x.shape} has {count} value(s) for each channel, whose variance is "
+            "0; train with a larger batch, or call eval() for a single sample"
+        )
+    function = BatchNorm(relu, eps)
+    y = function(x, w, b, residual)
+    if running_mean is not None and running_var is not None:
+        unbiased = function.var * (count / (count - 1))
+        running_mean.data += momentum * (function.mean - running_mean.data)
+        running_var.data += momentum * (unbiased - running_var.data)
+    return y
+
+
+def layer_norm(
+    input: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Normalise over the trailing axes `normalized_shape`. Source: Ba et al. 2016, eq. 4."""
+    x = as_tensor(input)
+    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if x.shape[x.ndim - len(shape) :] != shape:
+        raise ValueError(f"layer_norm: input {x.shape} does not end in normalized_shape {shape}")
+    xp, d = current_backend().xp, math.prod(shape)
+    w = as_tensor(weight) if weight is not None else Tensor(xp.ones(d, x.dtype))
+    b = as_tensor(bias) if bias is not None else Tensor(xp.zeros(d, x.dtype))
+    for name, t in (("weight", w), ("bias", b)):
+        if t.size != d:
+            raise ValueError(f"layer_norm: {name} has shape {t.shape}, expected {shape}")
+    y = LayerNorm(eps)(reshape(x, (-1, d)), reshape(w, (d,)), reshape(b, (d,)))
+    return reshape(y, x.shape)

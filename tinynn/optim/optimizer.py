@@ -1,0 +1,410 @@
+"""Optimisers over flat storage.
+
+The parameters of a group, their gradients and their moments are views of contiguous buffers, so a
+step is one kernel over one long array instead of a loop over a hundred small ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tinynn.backend import Array, current_backend
+from tinynn.tensor import Tensor
+
+
+class ParamGroup:
+    """Parameters that share their options, in flat storage.
+
+    `options` are the optimiser's (momentum, weight_decay, ...). `lr` is kept in an array of one
+    element, which kernels read; `group["lr"] = 0.1` and `group.lr = 0.1` both set it.
+    """
+
+    def __init__(
+        self, params: list[Tensor], lr: float, options: dict[str, Any], moments: list[str]
+    ):
+        self.backend = current_backend()
+        xp = self.backend.xp
+        self.params, self.options = params, options
+        dtypes = {str(p.dtype) for p in params}
+        if len(dtypes) > 1:
+            raise TypeError(f"optimizer: one group holds {sorted(dtypes)}; make a group for each")
+        self.dtype = params[0].dtype
+        self.ends = np.cumsum([p.size for p in params]).tolist()
+        self.weights = xp.empty(self.ends[-1], self.dtype)
+        self.grads = xp.zeros(self.ends[-1], self.dtype)
+        self.moments = {name: xp.zeros(self.ends[-1], self.dtype) for name in moments}
+        self.lr_array = xp.full(1, lr, np.float64)
+        self.steps = xp.zeros(len(params), np.float64)  # on the device, for the kernels
+        self.step_counts = [0] * len(params)  # the same on the host, to find runs
+        self.views: list[Array | None] = [None] * len(params)  # what each parameter should hold
+        begins = [0, *self.ends[:-1]]
+        self.grad_views = [
+            self.grads[a:b].reshape(p.shape) for a, b, p in zip(begins, self.ends, params)
+        ]
+        self.gather()
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return float(self.lr_array[0])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.lr_array[...] = value
+
+    def __getitem__(self, key: str) -> Any:
+        return self.lr if key == "lr" else self.params if key == "params" else self.options[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key == "lr":
+            self.lr = value
+        elif key in self.options:
+            self.options[key] = value
+        else:
+            raise KeyError(f"optimizer: no option {key!r}; there are lr, {', '.join(self.options)}")
+
+    def gather(self) -> None:
+        """Make every parameter a view of the flat buffer again, if someone replaced its array."""
+        begin = 0
+        for i, (p, end) in enumerate(zip(self.params, self.ends)):
+            if p.data is not self.views[i]:
+                view = self.weights[begin:end].reshape(p.shape)
+                view[...] = p.data
+                p.data = self.views[i] = view
+            storage = self.grad_views[i]
+            if p.grad is not None and p.grad is not storage:
+                storage[...] = p.grad
+                p.grad = storage
+            p.grad_storage = storage
+            begin = end
+
+    def runs(self) -> Iterator[tuple[slice, Array]]:
+        """Stretches of the flat arrays to update together, and their step number (1,).
+
+        A parameter without a gradient is left alone, as in PyTorch, and its step does not count.
+        """
+        begin = 0
+        for end in range(1, len(self.params) + 1):
+            if end < len(self.params) and self._together(begin, end):
+                continue
+            if self.params[begin].grad is not None:
+                self.steps[begin:end] += 1
+                for i in range(begin, end):
+                    self.step_counts[i] += 1
+                flat = slice(self.ends[begin - 1] if begin else 0, self.ends[end - 1])
+                yield flat, self.steps[begin : begin + 1]
+            begin = end
+
+    def _together(self, i: int, j: int) -> bool:
+        """Whether parameters i and j take the same step, or both none."""
+        a, b = self.params[i].grad is None, self.params[j].grad is None
+        return a == b and self.step_counts[i] == self.step_counts[j]
+
+
+class Optimizer:
+    """Base class: groups, step, zero_grad and state. Subclasses name their moments and update.
+
+    `params` is an iterable of tensors, or of dictionaries {"params": ..., option: value}.
+    """
+
+    def __init__(self, params: Iterable[Any], lr: float, **options: Any):
+        self.check_lr(lr)
+        given = list(params)
+        if not given:
+            raise ValueError(f"{type(self).__name__}: no parameters were given")
+        grouped = isinstance(given[0], Mapping)
+        dicts: list[dict[str, Any]] = given if grouped else [{"params": given}]
+        self.param_groups: list[ParamGroup] = []
+        seen: set[int] = set()
+        for entry in dicts:
+            own = {**options, **{k: v for k, v in entry.items() if k not in ("params", "lr")}}
+            if extra := own.keys() - options.keys():
+                raise TypeError(f"{type(self).__name__}: unknown options {sorted(extra)}")
+            self.check_options(own)
+            members = list(entry["params"])
+            for p in members:
+                if id(p) in seen:
+                    raise ValueError(f"{type(self).__name__}: a parameter was given twice")
+                seen.add(id(p))
+            group_lr = entry.get("lr", lr)
+            self.check_lr(group_lr)
+            self.param_groups.append(ParamGroup(members, group_lr, own, self.moment_names(own)))
+
+    def check_lr(self, lr: float) -> None:
+        """Raise ValueError unless the learning rate is finite and not negative."""
+        if not (math.isfinite(lr) and lr >= 0):
+            raise ValueError(f"{type(self).__name__}: lr must be finite and >= 0, not {lr}")
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ValueError for an option out of range."""
+        for key, value in options.items():
+            if key in ("beta1", "beta2", "rho", "alpha") and not 0 <= value < 1:
+                raise ValueError(f"{type(self).__name__}: {key} must be in [0, 1), not {value}")
+            if isinstance(value, float) and value < 0:
+                raise ValueError(f"{type(self).__name__}: {key} must not be negative, not {value}")
+
+    def moment_names(self, options: dict[str, Any]) -> list[str]:
+        """The flat arrays a group keeps besides its weights."""
+        raise NotImplementedError
+
+    def update(self, group: ParamGroup, run: slice, step: Array) -> None:
+        """Update one stretch of a group's flat arrays."""
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """Update every parameter that has a gradient."""
+        for group in self.param_groups:
+            group.gather()
+            for run, step in group.runs():
+                self.update(group, run, step)
+
+    def zero_grad(self) -> None:
+        """Forget all gradients: the next backward starts from nothing."""
+        for group in self.param_groups:
+            for p in group.params:
+                p.grad = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Moments, steps and learning rates as NumPy copies, under flat names."""
+        state: dict[str, np.ndarray] = {}
+        for i, group in enumerate(self.param_groups):
+            state[f"{i}.lr"] = group.backend.to_numpy(group.lr_array)
+            state[f"{i}.steps"] = np.array(group.step_counts, np.float64)
+            for name, moment in group.moments.items():
+                state[f"{i}.{name}"] = group.backend.to_numpy(moment)
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a `state_dict` of the same optimiser over the same parameters.
+
+        ValueError, listing what does not fit, before anything is changed.
+        """
+        own = self.state_dict()
+        problems = [f"missing {k}" for k in own if k not in state]
+        problems += [f"extra {k}" for k in state if k not in own]
+        problems += [
+            f"{k}: {np.shape(state[k])} in the state, {own[k].shape} here"
+            for k in own
+            if k in state and np.shape(state[k]) != own[k].shape
+        ]
+        if problems:
+            raise ValueError(
+                f"{type(self).__name__}: the state is of another optimiser or model: "
+                + "; ".join(problems)
+            )
+        for i, group in enumerate(self.param_groups):
+            asarray = group.backend.asarray
+            group.lr_array[...] = asarray(state[f"{i}.lr"])
+            group.steps[...] = asarray(state[f"{i}.steps"])
+            group.step_counts = [int(s) for s in state[f"{i}.steps"]]
+            for name, moment in group.moments.items():
+                moment[...] = asarray(state[f"{i}.{name}"], moment.dtype)
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum, Nesterov's variant and weight decay."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ):
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("SGD: nesterov needs a positive momentum and no dampening")
+        super().__init__(
+            params,
+            lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+        )
+
+    def moment_names(self, options: dict[str, Any]) -> list[str]:
+        return ["momentum_buffer"] if options["momentum"] else []
+
+    def update(self, group: ParamGroup, run: slice, step: Array) -> None:
+        o, velocity = group.options, group.moments.get("momentum_buffer")
+        group.backend.update_sgd(
+            group.weights[run],
+            group.grads[run],
+            None if velocity is None else velocity[run],
+            group.lr_array,
+            step,
+            o["momentum"],
+            o["dampening"],
+            o["weight_decay"],
+            o["nesterov"],
+        )
+
+
+class Adam(Optimizer):
+    """Adam. Source: Kingma and Ba 2015, algorithm 1; weight decay joins the gradient."""
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(
+            params, lr, beta1=betas[0], beta2=betas[1], eps=eps, weight_decay=weight_decay
+        )
+
+    def moment_names(self, options: dict[str, Any]) -> list[str]:
+        return ["exp_avg", "exp_avg_sq"]
+
+    def update(self, group: ParamGroup, run: slice, step: Array) -> None:
+        o, moments = group.options, group.moments
+        group.backend.update_adam(
+            group.weights[run],
+            group.grads[run],
+            moments["exp_avg"][run],
+            moments["exp_avg_sq"][run],
+            group.lr_array,
+            step,
+            o["beta1"],
+            o["beta2"],
+            o["eps"],
+            o["weight_decay"],
+            self.decoupled,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay. Source: Loshchilov and Hutter 2019."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ):
+        super().__init__(params, lr, betas, eps, weight_decay)
+
+
+class RMSprop(Optimizer):
+    """RMSprop, optionally centred and with momentum. Source: Hinton 2012, lecture 6e."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        momentum: float = 0.0,
+        centered: bool = False,
+    ):
+        super().__init__(
+            params,
+            lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+        )
+
+    def moment_names(self, options: dict[str, Any]) -> list[str]:
+        names = ["square_avg"]
+        names += ["grad_avg"] if options["centered"] else []
+        return names + (["momentum_buffer"] if options["momentum"] else [])
+
+    def update(self, group: ParamGroup, run: slice, step: Array) -> None:
+        o = group.options
+        square, mean, velocity = (
+            group.moments[name][run] if name in group.moments else None
+            for name in ("square_avg", "grad_avg", "momentum_buffer")
+        )
+        group.backend.update_rmsprop(
+            group.weights[run],
+            group.grads[run],
+            square,
+            mean,
+            velocity,
+            group.lr_array,
+            o["alpha"],
+            o["eps"],
+            o["weight_decay"],
+            o["momentum"],
+        )
+
+
+class Adagrad(Optimizer):
+    """Adagrad. Source: Duchi et al. 2011."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-2,
+        lr_decay: float = 0.0,
+        weight_decay: float = 0.0,
+        initial_accumulator_value: float = 0.0,
+        eps: float = 1e-10,
+    ):
+        super().__init__(params, lr, lr_decay=lr_decay, weight_decay=weight_decay, eps=eps)
+        for group in self.param_groups:
+            group.moments["sum"][...] = initial_accumulator_value
+
+    def moment_names(self, options: dict[str, Any]) -> list[str]:
+        return ["sum"]
+
+    def update(self, group: ParamGroup, run: slice, step: Array) -> None:
+        o = group.options
+        group.backend.update_adagrad(
+            group.weights[run],
+            group.grads[run],
+            group.moments["sum"][run],
+            group.lr_array,
+            step,
+            o["lr_decay"],
+            o["weight_decay"],
+            o["eps"],
+        )
+
+
+class Adadelta(Optimizer):
+    """Adadelta. Source: Zeiler 2012, algorithm 1."""
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1.0,
+        rho: float = 0.9,
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__(params, lr, rho=rho, eps=eps, weight_decay=weight_decay)
+
+    def moment_names(self, options: dict[str, Any]) -> list[str]:
+        return ["square_avg", "acc_delta"]
+
+    def update(self, group: ParamGroup, run: slice, step: Array) -> None:
+        o, moments = group.options, group.moments
+        group.backend.update_adadelta(
+            group.weights[run],
+            group.grads[run],
+            moments["square_avg"][run],
+            moments["acc_delta"][run],
+            group.lr_array,
+            o["rho"],
+            o["eps"],
+            o["weight_decay"],
+        )
