@@ -8,7 +8,8 @@ round: this module is the only place where the layouts meet. Filters are (OC, KH
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,21 @@ def write_arrays(
 
 def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read every array and the metadata of a safetensors file. StateError if it is not one."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _metadata(file)  # noqa: SIM118
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Read the metadata alone. StateError if the file is not a safetensors file."""
+    with _opened(path) as file:
+        return _metadata(file)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
     try:
         with safetensors.safe_open(str(path), framework="np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            text = file.metadata() or {}
+            yield file
     except FileNotFoundError:
         raise StateError(f"{path}: there is no such file") from None
     except (safetensors.SafetensorError, OSError) as error:
@@ -96,7 +108,10 @@ def read_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
             f"{path}: not a readable safetensors file ({error}); it may be truncated: take another "
             "checkpoint, or train again"
         ) from None
-    return arrays, {key: _from_json(value) for key, value in text.items()}
+
+
+def _metadata(file: Any) -> dict[str, Any]:
+    return {key: _from_json(value) for key, value in (file.metadata() or {}).items()}
 
 
 def _from_json(text: str) -> Any:

@@ -31,7 +31,9 @@ class BatchNorm(Function):
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, y, weight, mean, var = self.saved
-        return self.kernels.batch_norm_grad(dy, x, y, weight, mean, var, self.relu, self.eps)
+        return self.kernels.batch_norm_grad(
+            dy, x, y, weight, mean, var, self.relu, self.eps, self.needs[3]
+        )
 
 
 class BatchNormInference(Function):
@@ -50,7 +52,7 @@ class BatchNormInference(Function):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, y, weight = self.saved
         return self.kernels.batch_norm_inference_grad(
-            dy, x, y, weight, self.mean, self.var, self.relu, self.eps
+            dy, x, y, weight, self.mean, self.var, self.relu, self.eps, self.needs[3]
         )
 
 

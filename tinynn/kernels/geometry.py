@@ -37,3 +37,13 @@ def live_taps(size: int, kernel: int, stride: int, padding: Pair, dilation: int)
         for tap in range(kernel)
         if any(0 <= i * stride - padding[0] + tap * dilation < size for i in range(out))
     ]
+
+
+def tap_visits(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
+    """How many (output position, tap) pairs along one axis see the image rather than padding."""
+    out = conv_output_size(size, kernel, stride, padding, dilation)
+    return sum(
+        0 <= i * stride - padding[0] + tap * dilation < size
+        for i in range(out)
+        for tap in range(kernel)
+    )

@@ -322,18 +322,27 @@ def batch_norm(
 
 @kernel
 def batch_norm_grad(
-    dy: Array, x: Array, y: Array, weight: Array, mean: Array, var: Array, relu: bool, eps: float
-) -> tuple[Array, Array, Array, Array]:
-    """-> dx (..., C), dweight (C,), dbias (C,), dresidual (..., C): dy through the ReLU.
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    weight: Array,
+    mean: Array,
+    var: Array,
+    relu: bool,
+    eps: float,
+    needs_residual: bool,
+) -> tuple[Array, Array, Array, Array | None]:
+    """-> dx (..., C), dweight (C,), dbias (C,), and dresidual (..., C) or None if not needed.
 
     dx = weight rstd (dz - mean(dz) - xhat mean(dz xhat)) with xhat = (x - mean) rstd and dz the
-    gradient before the ReLU: the statistics depend on x too. y tells where the ReLU was open.
+    gradient before the ReLU, which is also dresidual: the statistics depend on x too. y, needed
+    with relu only, tells where the ReLU was open.
     """
     rstd = (var + eps) ** -0.5
-    dresidual, dweight, dbias, xhat = batch_norm_sums(dy, x, y, mean, rstd, relu)
+    dz, dweight, dbias, xhat = batch_norm_sums(dy, x, y, mean, rstd, relu)
     m = x.size // x.shape[-1]
-    dx = (weight * rstd) * (dresidual - dbias / m - xhat * (dweight / m))
-    return dx, dweight, dbias, dresidual
+    dx = (weight * rstd) * (dz - dbias / m - xhat * (dweight / m))
+    return dx, dweight, dbias, dz if needs_residual else None
 
 
 @kernel
@@ -356,17 +365,25 @@ def batch_norm_inference(
 
 @kernel
 def batch_norm_inference_grad(
-    dy: Array, x: Array, y: Array, weight: Array, mean: Array, var: Array, relu: bool, eps: float
-) -> tuple[Array, Array, Array, Array]:
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    weight: Array,
+    mean: Array,
+    var: Array,
+    relu: bool,
+    eps: float,
+    needs_residual: bool,
+) -> tuple[Array, Array, Array, Array | None]:
     """As `batch_norm_grad` with constant statistics: dx = weight rstd dz."""
     rstd = (var + eps) ** -0.5
-    dresidual, dweight, dbias, _ = batch_norm_sums(dy, x, y, mean, rstd, relu)
-    return dresidual * (weight * rstd), dweight, dbias, dresidual
+    dz, dweight, dbias, _ = batch_norm_sums(dy, x, y, mean, rstd, relu)
+    return dz * (weight * rstd), dweight, dbias, dz if needs_residual else None
 
 
-def batch_norm_sums(dy: Array, x: Array, y: Array, mean: Array, rstd: Array, relu: bool):
+def batch_norm_sums(dy: Array, x: Array, y: Array | None, mean: Array, rstd: Array, relu: bool):
     """-> dz (..., C) through the ReLU, sum(dz xhat) (C,), sum(dz) (C,), xhat (..., C)."""
-    dz = dy * (y > 0) if relu else dy
+    dz = relu_grad(dy, y) if relu else dy
     xhat = (x - mean) * rstd
     axes = tuple(range(x.ndim - 1))
     dweight = (dz * xhat).sum(axis=axes, dtype=np.float64).astype(x.dtype)
@@ -531,8 +548,8 @@ def cross_entropy(logits: Array, target: Array) -> Array:
     logits, target (M, C) -> (M,). `target` holds probabilities times class weights; a row of
     zeros is a sample to ignore.
     """
-    terms = target * log_softmax(logits, 1)
-    return -namespace(logits).where(target == 0, 0, terms).sum(axis=1)
+    log_p = namespace(logits).where(target == 0, 0, log_softmax(logits, 1))  # 0 (-inf) is NaN
+    return -(target * log_p).sum(axis=1)
 
 
 @kernel

@@ -1,0 +1,114 @@
+"""Run folders: config.json, metrics.jsonl, last.safetensors and best.safetensors.
+
+`last` holds the weights in PyTorch's names and layout, the optimiser's moments under `optimizer.`,
+and as metadata where training stood, so that a resumed run goes on bit for bit. `best` holds the
+weights that did best on the held-out part of the training set, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr.config import Config
+from hwr.errors import UserError
+from hwr.files import append_line, cannot_write, write_atomic
+from tinynn import state
+from tinynn.nn import Module
+from tinynn.optim import Optimizer
+
+LAST, BEST, CONFIG, METRICS = "last.safetensors", "best.safetensors", "config.json", "metrics.jsonl"
+PREFIX = "optimizer."
+
+
+def create_run(folder: Path, config: Config) -> None:
+    """Make a run folder. UserError if it holds a run already, or cannot be written."""
+    if (folder / CONFIG).exists():
+        raise UserError(
+            f"{folder} already holds a run; go on with it by --resume {folder}, or choose another "
+            "--output-dir"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    write_atomic(folder / CONFIG, config.to_json())
+
+
+def save(path: Path, model: Module, optimizer: Optimizer, progress: dict[str, Any]) -> None:
+    """Write weights, moments and progress, whole or not at all. UserError names the reason."""
+    arrays = state.to_torch(model)
+    arrays |= {PREFIX + name: array for name, array in optimizer.state_dict().items()}
+    write(path, arrays, progress)
+
+
+def save_weights(path: Path, model: Module, facts: dict[str, Any]) -> None:
+    """Write the weights alone, whole or not at all."""
+    write(path, state.to_torch(model), facts)
+
+
+def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Write arrays and metadata; a failure is a UserError and the old file survives."""
+    try:
+        state.write_arrays(path, arrays, metadata)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def load(path: Path, model: Module, optimizer: Optimizer | None = None) -> dict[str, Any]:
+    """Read a checkpoint into a model (and its optimiser); returns the metadata.
+
+    UserError if the file is missing, damaged, or of another model.
+    """
+    try:
+        arrays, progress = state.read_arrays(path)
+        moments = {k: arrays.pop(k) for k in list(arrays) if k.startswith(PREFIX)}
+        state.from_torch(model, arrays)
+        if optimizer is not None:
+            optimizer.load_state_dict({k.removeprefix(PREFIX): v for k, v in moments.items()})
+    except state.StateError as error:
+        text = str(error)
+        raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    return progress
+
+
+def progress_of(folder: Path) -> dict[str, Any]:
+    """Where a run stands, from its last checkpoint; empty if it has none yet."""
+    if not (folder / LAST).exists():
+        return {}
+    try:
+        return state.read_metadata(folder / LAST)
+    except state.StateError as error:
+        raise UserError(str(error)) from None
+
+
+def log(folder: Path, **values: Any) -> None:
+    """Append one line to metrics.jsonl."""
+    append_line(folder / METRICS, json.dumps(values))
+
+
+def rewind_metrics(folder: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl after `step`: the resumed run writes them again."""
+    path = folder / METRICS
+    if path.exists():
+        lines = path.read_text("utf-8").splitlines()
+        kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
+        write_atomic(path, "".join(f"{line}\n" for line in kept))
+
+
+def find_unfinished(runs: Path) -> Path | None:
+    """The run folder under `runs` (or `runs` itself) that stopped last before its end."""
+    folders = [runs, *sorted(p for p in runs.glob("*") if p.is_dir())] if runs.is_dir() else []
+    started = [f for f in folders if (f / CONFIG).exists()]
+    unfinished = [f for f in started if not progress_of(f).get("finished")]
+    return max(unfinished, key=_last_touched, default=None)
+
+
+def _last_touched(folder: Path) -> float:
+    newest = folder / LAST if (folder / LAST).exists() else folder / CONFIG
+    return newest.stat().st_mtime

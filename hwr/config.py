@@ -1,0 +1,112 @@
+"""The configuration of one run: a recipe with the user's changes, and where and how it runs."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hwr.errors import UserError, unknown_name
+from hwr.recipes import Recipe
+from tinynn import optim
+from tinynn.nn import Module
+from tinynn.optim import Optimizer, Schedule
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "sgd": optim.SGD,
+    "rmsprop": optim.RMSprop,
+    "adagrad": optim.Adagrad,
+    "adadelta": optim.Adadelta,
+}
+SCHEDULES = ("constant", "one-cycle", "cosine", "step", "exponential")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """What a run was: written to its folder's config.json, and enough to do it again."""
+
+    recipe: Recipe
+    seed: int = 0
+    backend: str = "numpy"
+    threads: int = 1
+    train_size: int | None = None  # use only so many of the training images
+    limit_batches: int | None = None  # stop every epoch after so many batches
+    data_dir: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)  # parameters, splits, versions
+
+    def with_facts(self, **facts: Any) -> Config:
+        """The same with more recorded about it."""
+        return replace(self, facts={**self.facts, **facts})
+
+    def to_json(self) -> str:
+        """Indented JSON, as config.json holds it."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def read(path: Path) -> Config:
+        """Read a config.json. UserError if it is missing or damaged."""
+        try:
+            values = json.loads(path.read_text("utf-8"))
+            recipe = values.pop("recipe")
+            recipe["claimed"] = {int(k): v for k, v in recipe["claimed"].items()}
+            return Config(recipe=Recipe(**recipe), **values)
+        except FileNotFoundError:
+            raise UserError(
+                f"{path}: there is no such file; a run folder holds config.json and "
+                "last.safetensors; see the folders under runs/"
+            ) from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(f"{path}: not the configuration of a run ({error})") from None
+
+    def rng(self, stream: int) -> np.random.Generator:
+        """A generator for one purpose. The loader uses [seed, epoch] and [seed, epoch, batch]."""
+        return np.random.default_rng([self.seed, 0, 0, stream])
+
+
+INITIAL_WEIGHTS, TRAIN_SUBSET = 2, 3  # streams of Config.rng; 1 is the held-out part's
+
+
+def make_optimizer(recipe: Recipe, model: Module) -> Optimizer:
+    """The recipe's optimiser over the model's parameters."""
+    if recipe.optimizer not in OPTIMIZERS:
+        raise unknown_name("optimizer", recipe.optimizer, OPTIMIZERS)
+    options: dict[str, Any] = {"lr": recipe.lr, "weight_decay": recipe.weight_decay}
+    if recipe.optimizer == "sgd":
+        options["momentum"] = recipe.momentum
+    return OPTIMIZERS[recipe.optimizer](model.parameters(), **options)
+
+
+def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Schedule:
+    """The recipe's schedule over `steps` updates in all."""
+    per_epoch = max(1, steps // max(1, recipe.epochs))
+    match recipe.schedule:
+        case "constant":
+            return optim.ConstantLR(optimizer)
+        case "one-cycle":
+            return optim.OneCycleLR(optimizer, recipe.lr, steps, pct_start=recipe.warmup)
+        case "cosine":
+            return optim.CosineAnnealingLR(optimizer, steps)
+        case "step":  # a tenth after each third
+            return optim.StepLR(optimizer, max(1, steps // 3))
+        case "exponential":  # nine tenths an epoch
+            return optim.ExponentialLR(optimizer, 0.9 ** (1 / per_epoch))
+    raise unknown_name("schedule", recipe.schedule, SCHEDULES)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the numbers, for config.json."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("tinynn", "numpy", "numba", "safetensors"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # run from a source tree that is not installed
+            found[package] = "unknown"
+    return found

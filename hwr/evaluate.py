@@ -1,0 +1,167 @@
+"""Measure a trained run: `python -m hwr.evaluate runs/<name>`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import tinynn as tn
+from hwr import checkpoint, command, data, models
+from hwr.config import Config
+from hwr.data import Loader
+from hwr.errors import UserError
+from hwr.progress import Progress
+from hwr.statistics import describe_accuracy, wilson_interval
+from tinynn import functional as F
+from tinynn.nn import Module
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model makes of a dataset.
+
+    `loss` is the mean cross-entropy in nats; `confusion[t, p]` counts images of class t read as p.
+    """
+
+    loss: float
+    confusion: np.ndarray  # (classes, classes) int64
+
+    @property
+    def total(self) -> int:
+        """Number of images."""
+        return int(self.confusion.sum())
+
+    @property
+    def correct(self) -> int:
+        """Number of images read right."""
+        return int(self.confusion.trace())
+
+    @property
+    def accuracy(self) -> float:
+        """The share read right, from 0 to 1."""
+        return self.correct / self.total
+
+
+@tn.no_grad()
+def evaluate(model: Module, loader: Loader, label: str = "evaluating") -> Evaluation:
+    """Read every image of a loader in evaluation mode."""
+    model.eval()
+    classes = len(loader.dataset.classes)
+    confusion, loss = np.zeros((classes, classes), np.int64), 0.0
+    with Progress(label, len(loader.dataset)) as progress:
+        for images, labels in loader.epoch(0):
+            logits = model(tn.Tensor(images))
+            loss += F.cross_entropy(logits, labels, reduction="sum").item()
+            np.add.at(confusion, (labels, logits.argmax(1).numpy()), 1)
+            progress.update(len(labels))
+    return Evaluation(loss / confusion.sum(), confusion)
+
+
+def split_loader(config: Config, split: str) -> Loader:
+    """The batches of one split ("train" or "test"), prepared as the run prepared its images."""
+    recipe = config.recipe
+    folder = Path(config.data_dir) if config.data_dir else None
+    dataset = data.load(recipe.dataset, split=split, data_dir=folder)
+    normalize = data.Normalize(recipe.mean, recipe.std)
+    return Loader(dataset, BATCH, seed=config.seed, normalize=normalize)
+
+
+def load_run(folder: Path, weights: str = checkpoint.LAST) -> tuple[Config, Module]:
+    """The configuration of a run and its trained model. UserError if either is not right."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a run folder; train one first: python -m hwr.train")
+    config = Config.read(folder / checkpoint.CONFIG)
+    model = create_model(config)
+    checkpoint.load(folder / weights, model)
+    return config, model
+
+
+def create_model(config: Config, generator: np.random.Generator | None = None) -> Module:
+    """The run's model, with fresh weights."""
+    recipe = config.recipe
+    classes = {"classes": config.facts["classes"]} if "classes" in config.facts else {}
+    return models.create(recipe.model, generator=generator, **classes, **recipe.model_options)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    p = argparse.ArgumentParser(
+        prog="python -m hwr.evaluate",
+        description="Measure the test accuracy of a trained run.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    p.add_argument("run", type=Path, help="a run folder, such as runs/chi2022-resnet18")
+    p.add_argument("--weights", choices=["last", "best"], default="last", help="which checkpoint")
+    p.add_argument("--split", choices=["test", "train"], default="test", help="which images")
+    p.add_argument("--backend", help="numpy, reference or cupy; the run's own if not given")
+    p.add_argument("--data-dir", help="folder of the data; the run's own if not given")
+    p.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    return p
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Evaluate a run folder and print the result."""
+    args = parser().parse_args(argv)
+    if not args.run.is_dir():
+        raise UserError(f"{args.run} is not a run folder; train one first: python -m hwr.train")
+    config = Config.read(args.run / checkpoint.CONFIG)
+    backend = args.backend or config.backend
+    command.check_backend(backend)
+    with tn.use_backend(backend):
+        config, model = load_run(args.run, f"{args.weights}.safetensors")
+        if args.data_dir:
+            config = Config(**{**vars(config), "data_dir": args.data_dir})
+        result = evaluate(model, split_loader(config, args.split))
+    report(args, config, result)
+    return 0
+
+
+def report(args: argparse.Namespace, config: Config, result: Evaluation) -> None:
+    """Print the accuracy with its interval, or everything as JSON."""
+    if args.json:
+        interval = wilson_interval(result.correct, result.total)
+        values = {
+            "run": str(args.run),
+            "weights": args.weights,
+            "split": args.split,
+            "accuracy": result.accuracy,
+            "interval": interval,
+            "correct": result.correct,
+            "total": result.total,
+            "loss": result.loss,
+            "confusion": result.confusion.tolist(),
+        }
+        print(json.dumps(values))
+        return
+    print(f"{args.split} accuracy {describe_accuracy(result.correct, result.total)}")
+    print(f"{args.split} loss {result.loss:.4f} nats")
+    claim = config.recipe.claim()
+    if claim is not None and args.split == "test":
+        print(f"the paper reports {claim:.2f} % after {config.recipe.epochs} epochs")
+    wrong = result.confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    pairs = np.argsort(wrong, axis=None)[::-1][:5]
+    names = load_classes(config)
+    shown = [
+        f"{names[t]} read as {names[p]} {wrong[t, p]} times"
+        for t, p in (np.unravel_index(i, wrong.shape) for i in pairs)
+        if wrong[t, p]
+    ]
+    if shown:
+        print("most frequent errors: " + ", ".join(shown))
+
+
+def load_classes(config: Config) -> list[str]:
+    """The names of the classes a run tells apart."""
+    return list(config.facts["class_names"])
+
+
+if __name__ == "__main__":
+    command.run("hwr.evaluate", main)

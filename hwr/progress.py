@@ -1,0 +1,80 @@
+"""A progress bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+LINE_EVERY_S = 20.0  # seconds between plain lines
+
+
+class Progress:
+    """Progress over `total` images: rate, time left and one figure beside it.
+
+    On a terminal a bar (stderr); otherwise a plain line now and then, fit for a log file.
+    """
+
+    def __init__(self, label: str, total: int, done: int = 0):
+        self.label, self.total, self.first, self.done = label, total, done, done
+        self.started = self.last_line = time.monotonic()
+        self.bar: Any = None
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(
+                total=total,
+                initial=done,
+                desc=label,
+                unit=" images",
+                leave=False,
+                smoothing=0.1,
+                dynamic_ncols=True,
+            )
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def rate(self) -> float:
+        """Images a second so far."""
+        return (self.done - self.first) / max(self.seconds, 1e-9)
+
+    def update(self, images: int, **figures: float) -> None:
+        """Count images done, and show figures such as loss=0.123."""
+        self.done += images
+        if self.bar is not None:
+            self.bar.set_postfix({k: f"{v:.4f}" for k, v in figures.items()}, refresh=False)
+            self.bar.update(images)
+        elif time.monotonic() - self.last_line >= LINE_EVERY_S:
+            self.last_line = time.monotonic()
+            shown = "".join(f", {k} {v:.4f}" for k, v in figures.items())
+            left = (self.total - self.done) / max(self.rate, 1e-9)
+            print(
+                f"{self.label}: {self.done:,} of {self.total:,} images{shown}, "
+                f"{self.rate:,.0f} images/s, {clock(left)} left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

@@ -1,0 +1,147 @@
+"""What a network is made of: layers, shapes, parameters, work, and weights that can never learn."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import tinynn as tn
+from tinynn import nn
+from tinynn.functions.conv import resolve_padding
+from tinynn.kernels.geometry import live_taps, tap_visits
+from tinynn.nn import Module
+
+if TYPE_CHECKING:
+    from hwr.train import Run
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as a single image passes it.
+
+    `multiply_adds` counts every tap, `valid_multiply_adds` only those that see the image;
+    `live_weights` are the weights that some gradient can ever reach.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    weights: int
+    live_weights: int
+    multiply_adds: int
+    valid_multiply_adds: int
+
+
+def layers(model: Module, image_shape: tuple[int, int, int]) -> list[Layer]:
+    """The layers that run, in order, for an image (H, W, C)."""
+    calls: list[tuple[str, Module, tuple[int, ...], tuple[int, ...]]] = []
+    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
+    with recording(leaves, calls), tn.no_grad():
+        model.eval()
+        model(tn.Tensor(np.zeros((1, *image_shape), np.float32)))
+    return [describe(*call) for call in calls]
+
+
+@contextmanager
+def recording(leaves: list[tuple[str, Module]], calls: list[Any]) -> Iterator[None]:
+    """Within the block, note every call of the given modules: name, module, shapes in and out."""
+
+    def wrap(name: str, module: Module) -> None:
+        forward = module.forward
+
+        def noted(x: Any, *args: Any, **options: Any) -> Any:
+            y = forward(x, *args, **options)
+            calls.append((name, module, x.shape, y.shape))
+            return y
+
+        vars(module)["forward"] = noted  # found before the class's own
+
+    for name, module in leaves:
+        wrap(name, module)
+    try:
+        yield
+    finally:
+        for _, module in leaves:
+            del vars(module)["forward"]
+
+
+def describe(
+    name: str, module: Module, x_shape: tuple[int, ...], y_shape: tuple[int, ...]
+) -> Layer:
+    """The sizes of one call."""
+    parameters = sum(p.size for p in module.parameters())
+    weights = live = work = valid = 0
+    if isinstance(module, nn.Conv2d):
+        weights, live, work, valid = conv_sizes(module, x_shape, y_shape)
+    elif isinstance(module, nn.Linear):
+        weights = live = module.weight.size
+        work = valid = weights * (int(np.prod(y_shape)) // y_shape[-1])
+    kind = type(module).__name__
+    return Layer(name, kind, y_shape[1:], parameters, weights, live, work, valid)
+
+
+def conv_sizes(
+    module: nn.Conv2d, x_shape: tuple[int, ...], y_shape: tuple[int, ...]
+) -> tuple[int, int, int, int]:
+    """weights, live weights, multiply-adds and valid multiply-adds of a convolution."""
+    oc, kh, kw, c = module.weight.shape
+    padding = resolve_padding(module.padding, module.kernel_size, module.stride, module.dilation)
+    axes = [
+        (x_shape[1 + a], (kh, kw)[a], module.stride[a], padding[a], module.dilation[a])
+        for a in (0, 1)
+    ]
+    live = oc * c * len(live_taps(*axes[0])) * len(live_taps(*axes[1]))
+    work = oc * c * kh * kw * y_shape[1] * y_shape[2]
+    return module.weight.size, live, work, oc * c * tap_visits(*axes[0]) * tap_visits(*axes[1])
+
+
+def table(rows: list[Layer]) -> str:
+    """The layers as text, with totals."""
+    lines = [
+        f"{'layer':28} {'kind':18} {'output':>14} {'parameters':>12} {'mult-adds':>12} {'live':>6}"
+    ]
+    for row in rows:
+        shape = "x".join(map(str, row.output_shape))
+        share = f"{100 * row.live_weights / row.weights:.0f} %" if row.weights else ""
+        lines.append(
+            f"{row.name:28} {row.kind:18} {shape:>14} {row.parameters:12,} "
+            f"{row.multiply_adds:12,} {share:>6}"
+        )
+    weights, live = sum(r.weights for r in rows), sum(r.live_weights for r in rows)
+    work, valid = sum(r.multiply_adds for r in rows), sum(r.valid_multiply_adds for r in rows)
+    parameters = sum(r.parameters for r in rows)
+    lines += [
+        f"{parameters:,} parameters; {work / 1e6:.3f} million multiply-adds an image, "
+        f"{valid / 1e6:.3f} million of them on pixels, the rest on padding",
+        f"{100 * live / weights:.0f} % of the weights can ever receive a gradient; "
+        f"{100 - 100 * live / weights:.0f} % only ever see padding",
+    ]
+    return "\n".join(lines)
+
+
+def dry_run(run: Run) -> int:
+    """Print the layer table and the memory of one training step; write nothing."""
+    from hwr.train import train_step
+
+    images, labels = next(iter(run.loader.epoch(0)))
+    print(table(layers(run.model, images.shape[1:])))
+    run.model.train()
+    tracemalloc.start()
+    train_step(run, images, labels)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    resident *= 1 if sys.platform == "darwin" else 1024  # Linux counts kilobytes
+    print(
+        f"peak memory of a training step at batch {len(labels)}: {peak / 2**20:,.0f} MiB of arrays "
+        f"beside the model's; the whole process {resident / 2**20:,.0f} MiB"
+    )
+    return 0

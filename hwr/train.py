@@ -1,0 +1,533 @@
+"""Train a network: `python -m hwr.train` trains the paper's ResNet-18 on the MNIST inside.
+
+Read `fit` first: it is the whole of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinynn as tn
+from hwr import checkpoint, command, data
+from hwr.config import (
+    INITIAL_WEIGHTS,
+    OPTIMIZERS,
+    SCHEDULES,
+    TRAIN_SUBSET,
+    Config,
+    make_optimizer,
+    make_schedule,
+    versions,
+)
+from hwr.data import Loader, Normalize
+from hwr.errors import UserError
+from hwr.evaluate import BATCH, Evaluation, create_model, evaluate, split_loader
+from hwr.progress import Progress, clock
+from hwr.recipes import DEFAULT, Recipe, recipes
+from hwr.statistics import describe_accuracy
+from tinynn import functional as F
+from tinynn.backend import backend_names
+from tinynn.kernels.threads import usable_cpus
+from tinynn.nn import Module
+from tinynn.optim import Optimizer, Schedule
+
+READ_LOSS_EVERY = 10  # steps; reading it more often would make a GPU wait
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass
+class Run:
+    """A training run: its parts, and where it stands."""
+
+    config: Config
+    model: Module
+    optimizer: Optimizer
+    schedule: Schedule
+    generator: np.random.Generator  # of the initial weights, then of dropout
+    loader: Loader
+    validation: Loader | None
+    step: int = 0  # updates so far
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # batches of the present epoch completed
+    loss_sum: float = 0.0  # over the images of the present epoch
+    images: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    pending: list[tuple[int, Any]] = field(default_factory=list)  # (images, loss) not read yet
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch."""
+        return epoch_batches(self.config, self.loader)
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean training loss of the present epoch, in nats."""
+        return self.loss_sum / self.images if self.images else math.nan
+
+    def read_losses(self) -> None:
+        """Fetch the losses of the last steps. Diverged if one is not finite."""
+        for i, (count, loss) in enumerate(self.pending):
+            value = float(loss)
+            if not math.isfinite(value):
+                step = self.step - len(self.pending) + i + 1
+                raise Diverged(f"the loss is {value} at step {step} (epoch {self.epoch + 1})")
+            self.loss_sum += value * count
+            self.images += count
+        self.pending.clear()
+
+    def progress(self) -> dict[str, Any]:
+        """Where the run stands, for the checkpoint's metadata."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "loss_sum": self.loss_sum,
+            "images": self.images,
+            "best": self.best,
+            "generator": self.generator.bit_generator.state,
+            "finished": self.epoch >= self.config.recipe.epochs,
+        }
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        """Continue from `progress`; weights and moments are loaded by the checkpoint."""
+        for name in ("step", "epoch", "batch", "loss_sum", "images", "best"):
+            setattr(self, name, progress[name])
+        self.generator.bit_generator.state = progress["generator"]
+        self.schedule.load_state_dict({"last_step": self.step})
+
+    def save(self, folder: Path) -> None:
+        """Write last.safetensors, once every loss so far is known to be finite."""
+        self.read_losses()
+        checkpoint.save(folder / checkpoint.LAST, self.model, self.optimizer, self.progress())
+
+
+def prepare(config: Config) -> Run:
+    """Data, model, optimiser and schedule, everything drawn from the seed."""
+    recipe = config.recipe
+    folder = Path(config.data_dir) if config.data_dir else None
+    train = data.load(recipe.dataset, split="train", data_dir=folder)
+    held_out = None
+    if recipe.validation:
+        train, held_out = data.holdout(train, recipe.validation, config.seed)
+    if config.train_size is not None:
+        if config.train_size > len(train):
+            raise UserError(
+                f"--train-size {config.train_size} is more than the {len(train)} training images "
+                f"left of {recipe.dataset} after {recipe.validation} were held out"
+            )
+        order = config.rng(TRAIN_SUBSET).permutation(len(train))
+        train = train.subset(np.sort(order[: config.train_size]))
+    normalize = Normalize(recipe.mean, recipe.std)
+    options: dict[str, Any] = {"seed": config.seed, "normalize": normalize}
+    loader = Loader(train, recipe.batch_size, shuffle=True, **options)
+    config = config.with_facts(
+        classes=len(train.classes),
+        class_names=list(train.classes),
+        train_images=len(train),
+        train_split=data.split_hash(train.indices),
+        validation_split=data.split_hash(held_out.indices) if held_out else None,
+        versions=versions(),
+    )
+    generator = config.rng(INITIAL_WEIGHTS)
+    model = create_model(config, generator)
+    config = config.with_facts(parameters=sum(p.size for p in model.parameters()))
+    optimizer = make_optimizer(recipe, model)
+    steps = epoch_batches(config, loader) * recipe.epochs
+    schedule = make_schedule(recipe, optimizer, steps)
+    validation = Loader(held_out, BATCH, **options) if held_out else None
+    return Run(config, model, optimizer, schedule, generator, loader, validation)
+
+
+def epoch_batches(config: Config, loader: Loader) -> int:
+    """Batches in an epoch, which --limit-batches may end early."""
+    limit = config.limit_batches
+    return len(loader) if limit is None else min(limit, len(loader))
+
+
+def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tn.Tensor:
+    """One update from one batch. Returns the loss."""
+    logits = run.model(tn.Tensor(images))
+    loss = F.cross_entropy(logits, labels, label_smoothing=run.config.recipe.label_smoothing)
+    run.optimizer.zero_grad()
+    loss.backward()
+    run.optimizer.step()
+    run.schedule.step()
+    return loss
+
+
+def fit(run: Run, folder: Path, interrupted: Interrupted, save_every: float) -> bool:
+    """Train to the last epoch. Returns False if it was interrupted (and saved) before."""
+    last_save = time.monotonic()
+    while run.epoch < run.config.recipe.epochs:
+        run.model.train()
+        batches = islice(run.loader.epoch(run.epoch, run.batch), run.batches - run.batch)
+        label = f"epoch {run.epoch + 1}/{run.config.recipe.epochs}"
+        size = run.loader.batch_size
+        total = min(run.batches * size, len(run.loader.dataset))
+        with Progress(label, total, run.batch * size) as progress:
+            for images, labels in batches:
+                loss = train_step(run, images, labels)
+                run.step += 1
+                run.batch += 1
+                run.pending.append((len(labels), loss.data))
+                if run.step % READ_LOSS_EVERY == 0:
+                    run.read_losses()
+                progress.update(len(labels), loss=run.mean_loss)
+                if interrupted or time.monotonic() - last_save > save_every:
+                    run.save(folder)
+                    last_save = time.monotonic()
+                if interrupted:
+                    return False
+        run.read_losses()
+        end_epoch(run, folder, progress)
+        last_save = time.monotonic()
+        if interrupted and run.epoch < run.config.recipe.epochs:
+            return False
+    return True
+
+
+def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
+    """Validate, keep the best weights, report the epoch and save."""
+    seconds, rate, train_loss = progress.seconds, progress.rate, run.mean_loss
+    lr = run.optimizer.param_groups[0].lr
+    run.epoch, run.batch, run.loss_sum, run.images = run.epoch + 1, 0, 0.0, 0
+    figures = {"epoch": run.epoch, "step": run.step, "train_loss": train_loss, "lr": lr}
+    line = f"epoch {run.epoch}/{run.config.recipe.epochs}: training loss {train_loss:.4f}"
+    if run.validation is not None:
+        result = evaluate(run.model, run.validation, "validating")
+        figures |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
+        line += f", validation loss {result.loss:.4f}, accuracy {100 * result.accuracy:.2f} %"
+    else:
+        result = None
+    if result is None or is_better(result, run.best):
+        run.best = {"epoch": run.epoch}
+        if result is not None:
+            run.best |= {"accuracy": result.accuracy, "loss": result.loss}
+        checkpoint.save_weights(folder / checkpoint.BEST, run.model, run.best)
+    run.save(folder)
+    figures |= {"images_per_s": rate, "seconds": seconds}
+    checkpoint.log(folder, **figures)
+    print(f"{line}, {rate:,.0f} images/s, {clock(seconds)}", flush=True)
+
+
+def is_better(result: Evaluation, best: dict[str, float]) -> bool:
+    """Whether a validation result beats the best so far: accuracy first, then loss."""
+    if not best:
+        return True
+    return (result.accuracy, -result.loss) > (best["accuracy"], -best["loss"])
+
+
+class Interrupted:
+    """True once Ctrl-C was pressed or the process was asked to end. A second Ctrl-C ends it."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __bool__(self) -> bool:
+        return self.requested
+
+    def request(self, number: int, frame: object) -> None:
+        """The signal handler: finish the step, then stop."""
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print("\nstopping after this step ...", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def catch_interrupts() -> Iterator[Interrupted]:
+    """Within the block, Ctrl-C and SIGTERM set a flag between two steps instead of breaking one."""
+    interrupted = Interrupted()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(s, interrupted.request) for s in signals]
+    try:
+        yield interrupted
+    finally:
+        for s, handler in zip(signals, before):
+            signal.signal(s, handler)
+
+
+# ---------------------------------------------------------------------------------------------
+# The command line
+# ---------------------------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line. Options not typed are absent from the namespace: the recipe decides."""
+    default = recipes.get(DEFAULT)
+    p = argparse.ArgumentParser(
+        prog="python -m hwr.train",
+        description="Train a network; without options the paper's ResNet-18 on MNIST.",
+        epilog="An option that is not given takes the recipe's value; the defaults shown are those "
+        f"of {DEFAULT}.",
+        argument_default=argparse.SUPPRESS,
+    )
+
+    def option(flag: str, shown: Any, text: str, **kind: Any) -> None:
+        p.add_argument(flag, help=f"{text} (default: {shown})", **kind)
+
+    width, stem = default.model_options["width"], default.model_options["stem"]
+    option("--recipe", DEFAULT, "the experiment", metavar="NAME")
+    option("--model", default.model, "the network", metavar="NAME")
+    option("--stem", stem, "ResNet's first layer, 7x7 or 3x3", metavar="STEM")
+    option("--width", width, "channels of the first stage", type=command.count(1), metavar="N")
+    option("--epochs", default.epochs, "passes over the images", type=command.count(1), metavar="N")
+    option("--batch-size", default.batch_size, "images a step", type=command.count(1), metavar="N")
+    option("--optimizer", default.optimizer, f"one of {', '.join(OPTIMIZERS)}", metavar="NAME")
+    option("--lr", default.lr, "learning rate, or its peak", type=command.number(0), metavar="LR")
+    option("--schedule", default.schedule, f"one of {', '.join(SCHEDULES)}", metavar="NAME")
+    option("--momentum", default.momentum, "of SGD", type=command.number(0, 1), metavar="M")
+    option(
+        "--weight-decay", default.weight_decay, "weight decay", type=command.number(0), metavar="D"
+    )
+    option(
+        "--label-smoothing",
+        default.label_smoothing,
+        "share spread over all classes",
+        type=command.number(0, 1),
+        metavar="E",
+    )
+    option(
+        "--validation",
+        default.validation,
+        "training images held out",
+        type=command.count(0),
+        metavar="N",
+    )
+    option(
+        "--train-size",
+        "all",
+        "use only N of the training images",
+        type=command.count(1),
+        metavar="N",
+    )
+    option(
+        "--limit-batches",
+        "all",
+        "end every epoch after N batches",
+        type=command.count(1),
+        metavar="N",
+    )
+    option("--seed", 0, "decides everything that is random", type=command.count(0), metavar="N")
+    option("--backend", "numpy", f"one of {', '.join(backend_names())}", metavar="NAME")
+    option(
+        "--threads",
+        f"{usable_cpus()}, the processors here",
+        "threads the kernels use",
+        type=command.count(1),
+        metavar="N",
+    )
+    option("--data-dir", "the data inside the package", "folder of the data", metavar="DIR")
+    option("--output-dir", "runs/RECIPE", "folder of this run", type=Path, metavar="DIR")
+    option(
+        "--resume",
+        "a new run",
+        "go on with an interrupted run: its folder, or auto for the latest under runs "
+        "(or --output-dir)",
+        metavar="PATH|auto",
+    )
+    option(
+        "--save-every",
+        120,
+        "seconds between checkpoints within an epoch",
+        type=command.number(0),
+        metavar="S",
+    )
+    p.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show layers, sizes and memory after one step; train and write nothing",
+    )
+    p.add_argument("--list-recipes", action="store_true", help="show the recipes and end")
+    return p
+
+
+RECIPE_FIELDS = (
+    "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum", "weight_decay",
+    "label_smoothing", "validation",
+)  # fmt: skip
+CONFIG_FIELDS = ("seed", "backend", "threads", "train_size", "limit_batches", "data_dir")
+
+
+def configure(typed: dict[str, Any]) -> Config:
+    """The configuration from what was typed: the recipe, and the changes to it."""
+    recipe = recipes.get(typed.get("recipe", DEFAULT))
+    changes = {k: typed[k] for k in RECIPE_FIELDS if k in typed}
+    options = dict(recipe.model_options)
+    model = typed.get("model", recipe.model)
+    if model != recipe.model:
+        options = {}
+    options |= {k: typed[k] for k in ("stem", "width") if k in typed}
+    if model != recipe.model or options != recipe.model_options:  # no longer the paper's network
+        name = "-".join([model, *map(str, options.values())])
+        changes |= {"name": name, "claimed": {}, "model_options": options}
+    settings = {k: typed[k] for k in CONFIG_FIELDS if k in typed}
+    settings.setdefault("threads", usable_cpus())
+    return Config(recipe=replace(recipe, **changes), **settings)
+
+
+def free_folder(name: str) -> Path:
+    """runs/NAME, or runs/NAME-2, ... : the first that holds no run yet."""
+    folder, n = Path("runs") / name, 1
+    while (folder / checkpoint.CONFIG).exists():
+        n += 1
+        folder = Path("runs") / f"{name}-{n}"
+    return folder
+
+
+def resumed(typed: dict[str, Any]) -> tuple[Path, Config] | None:
+    """The folder and configuration to go on with; None if `auto` finds nothing to go on with.
+
+    UserError if an option was typed that differs from the run's own.
+    """
+    if typed["resume"] == "auto":
+        where = typed.get("output_dir", Path("runs"))
+        folder = checkpoint.find_unfinished(where)
+        if folder is None:
+            print(f"no interrupted run under {where}: starting a new one")
+            return None
+    else:
+        folder = Path(typed["resume"])
+        folder = folder.parent if folder.suffix == ".safetensors" else folder
+        if not folder.is_dir():
+            raise UserError(f"--resume {typed['resume']}: there is no such run folder")
+    config = Config.read(folder / checkpoint.CONFIG)
+    if checkpoint.progress_of(folder).get("finished"):
+        raise UserError(
+            f"{folder} is finished ({config.recipe.epochs} epochs); measure it by "
+            f"python -m hwr.evaluate {folder}"
+        )
+    own = {**vars(config.recipe), **vars(config), **config.recipe.model_options}
+    own["recipe"] = config.recipe.name
+    for name in ("recipe", "stem", "width", *RECIPE_FIELDS, *CONFIG_FIELDS):
+        if name in typed and typed[name] != own.get(name):
+            raise UserError(
+                f"--{name.replace('_', '-')} {typed[name]} differs from {own.get(name)} of the run "
+                f"in {folder}; leave it out to resume, or start a new run without --resume"
+            )
+    return folder, config
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train as the command line says."""
+    args = parser().parse_args(argv)
+    typed = vars(args)
+    started = time.monotonic()
+    if typed.get("list_recipes"):
+        return list_recipes()
+    found = resumed(typed) if "resume" in typed else None
+    config = found[1] if found else configure(typed)
+    command.check_backend(config.backend)
+    try:
+        tn.set_num_threads(config.threads)
+    except ValueError as error:
+        raise UserError(f"--threads: {error}") from None
+    with tn.use_backend(config.backend):
+        run = prepare(config)
+        if typed.get("dry_run"):
+            from hwr.summary import dry_run
+
+            return dry_run(run)
+        folder = found[0] if found else typed.get("output_dir") or free_folder(config.recipe.name)
+        with catch_interrupts() as interrupted:
+            start(run, folder, is_new=found is None)
+            try:
+                done = fit(run, folder, interrupted, typed.get("save_every", 120.0))
+            except Diverged as error:
+                at = checkpoint.progress_of(folder).get("step", 0)
+                print(
+                    f"hwr.train: {error}; training stopped. {folder / checkpoint.LAST} holds the "
+                    f"weights of step {at}. Try a lower --lr than {config.recipe.lr:g}.",
+                    file=sys.stderr,
+                )
+                return 1
+            if not done:
+                print(
+                    f"stopped at step {run.step} (epoch {run.epoch + 1}, batch {run.batch}) and "
+                    f"saved; go on by\n  python -m hwr.train --resume {folder}"
+                )
+                return 130
+        finish(run, folder, time.monotonic() - started)
+    return 0
+
+
+def start(run: Run, folder: Path, is_new: bool) -> None:
+    """Make the run folder or read the checkpoint to go on from; say what will run."""
+    recipe, facts = run.config.recipe, run.config.facts
+    if is_new:
+        checkpoint.create_run(folder, run.config)
+        run.save(folder)
+    elif (folder / checkpoint.LAST).exists():
+        path = folder / checkpoint.LAST
+        run.restore(checkpoint.load(path, run.model, run.optimizer))
+        checkpoint.rewind_metrics(folder, run.step)
+    options = ", ".join(f"{k} {v}" for k, v in recipe.model_options.items())
+    held_out = f", {recipe.validation:,} held out" if recipe.validation else ""
+    print(
+        f"{recipe.name}: {recipe.model}{f' ({options})' if options else ''}, "
+        f"{facts['parameters']:,} parameters\n"
+        f"{recipe.dataset}: {facts['train_images']:,} images to train{held_out}\n"
+        f"{recipe.epochs} epochs of {run.batches} batches of {recipe.batch_size}, "
+        f"{recipe.optimizer} at {recipe.lr:g} ({recipe.schedule}), seed {run.config.seed}, "
+        f"backend {run.config.backend}, {run.config.threads} threads\n"
+        f"folder: {folder}"
+    )
+    if not is_new:
+        print(f"resuming at step {run.step} (epoch {run.epoch + 1}, batch {run.batch})")
+    sys.stdout.flush()
+
+
+def finish(run: Run, folder: Path, seconds: float) -> None:
+    """Measure the last weights on the test images and say what to do next."""
+    result = evaluate(run.model, split_loader(run.config, "test"), "testing")
+    checkpoint.log(
+        folder,
+        step=run.step,
+        test_accuracy=result.accuracy,
+        test_loss=result.loss,
+        test_correct=result.correct,
+        test_images=result.total,
+    )
+    recipe = run.config.recipe
+    print(f"test accuracy {describe_accuracy(result.correct, result.total)}", end="")
+    claim = recipe.claim()
+    print(
+        f"; the paper reports {claim:.2f} % after {recipe.epochs} epochs" if claim else "",
+        f"total time: {clock(seconds)}",
+        f"checkpoint: {folder / checkpoint.LAST}",
+        f"next: python -m hwr.evaluate {folder}",
+        sep="\n",
+    )
+
+
+def list_recipes() -> int:
+    """Print every recipe with its paper, model, and the figure the paper claims."""
+    for name in recipes.names():
+        recipe: Recipe = recipes.get(name)
+        options = ", ".join(f"{k} {v}" for k, v in recipe.model_options.items())
+        claims = ", ".join(f"{a:g} % after {e} epochs" for e, a in recipe.claimed.items())
+        print(f"{name}\n  {recipe.paper}")
+        print(f"  {recipe.model}{f' ({options})' if options else ''} on {recipe.dataset}")
+        print(f"  claimed: {claims or 'nothing'}")
+        if recipe.note:
+            print(f"  {recipe.note}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run("hwr.train", main)
