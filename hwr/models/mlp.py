@@ -33,7 +33,8 @@ class MLP(nn.Module):
         self.fc3 = nn.Linear(width, classes, generator=generator)
         for layer in (self.fc1, self.fc2, self.fc3):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Any) -> Tensor:
         x = F.relu(self.fc1(F.flatten(x, 1)))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from tinynn.kernels import cpu_conv, cpu_norm, cpu_optim, cpu_pool
 from tinynn.kernels.threads import apply_num_threads
 
-KERNELS: dict[str, Callable[..., Any]] = {
+KERNELS: dict[str, Any] = {
     "conv2d": cpu_conv.conv2d,
     "conv2d_input_grad": cpu_conv.conv2d_input_grad,
     "conv2d_weight_grad": cpu_conv.conv2d_weight_grad,

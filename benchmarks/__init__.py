@@ -1,0 +1,1 @@
+"""tinynn beside PyTorch, in one run: `python -m benchmarks.step`."""
