@@ -26,13 +26,13 @@ PREFIX = "optimizer."
 
 def create_run(folder: Path, config: Config) -> None:
     """Make a run folder. UserError if it holds a run already, or cannot be written."""
-    if (folder / CONFIG).exists():
-        raise UserError(
-            f"{folder} already holds a run; go on with it by --resume {folder}, or choose another "
-            "--output-dir"
-        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if (folder / CONFIG).exists():
+            raise UserError(
+                f"{folder} already holds a run; choose another --output-dir or, if the run was "
+                f"interrupted, go on with it by --resume {folder}"
+            )
     except OSError as error:
         raise cannot_write(folder, error) from error
     write_atomic(folder / CONFIG, config.to_json())
@@ -92,21 +92,36 @@ def log(folder: Path, **values: Any) -> None:
     append_line(folder / METRICS, json.dumps(values))
 
 
-def rewind_metrics(folder: Path, step: int) -> None:
-    """Drop the lines of metrics.jsonl after `step`: the resumed run writes them again."""
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process had not finished writing."""
+    for path in folder.glob(".tinynn-*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def rewind_metrics(folder: Path, epoch: int) -> None:
+    """Keep the lines of metrics.jsonl up to `epoch`: the resumed run writes the others again."""
     path = folder / METRICS
     if path.exists():
-        lines = path.read_text("utf-8").splitlines()
-        kept = [line for line in lines if json.loads(line).get("step", 0) <= step]
+        lines = path.read_text("utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if 0 < _epoch_of(line) <= epoch]
         write_atomic(path, "".join(f"{line}\n" for line in kept))
+
+
+def _epoch_of(line: str) -> int:
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, TypeError, LookupError):  # half a line, after a power cut
+        return 0
 
 
 def find_unfinished(runs: Path) -> Path | None:
     """The run folder under `runs` (or `runs` itself) that stopped last before its end."""
     folders = [runs, *sorted(p for p in runs.glob("*") if p.is_dir())] if runs.is_dir() else []
-    started = [f for f in folders if (f / CONFIG).exists()]
-    unfinished = [f for f in started if not progress_of(f).get("finished")]
-    return max(unfinished, key=_last_touched, default=None)
+    started = [folder for folder in folders if (folder / CONFIG).exists()]
+    for folder in sorted(started, key=_last_touched, reverse=True):
+        if not progress_of(folder).get("finished"):
+            return folder
+    return None
 
 
 def _last_touched(folder: Path) -> float:

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable
 
+import tinynn as tn
 from hwr.errors import UserError, unknown_name
+from tinynn.backend import backend_names, get_backend
 
 
 def run(program: str, main: Callable[[], int]) -> None:
     """Run a command's main function and exit with its code."""
     try:
         code = main()
+        sys.stdout.flush()
     except UserError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         code = 2
+    except MemoryError as error:
+        print(
+            f"{program}: error: out of memory ({error}); choose a smaller --batch-size or model",
+            file=sys.stderr,
+        )
+        code = 2
+    except KeyboardInterrupt:  # training catches the first one itself, and saves
+        print(f"{program}: interrupted", file=sys.stderr)
+        code = 130
     except BrokenPipeError:  # the reader of our output went away, as in `... | head`
-        sys.stderr.close()
-        code = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the end
+        code = 1
     sys.exit(code)
 
 
@@ -47,8 +60,8 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
         if not (math.isfinite(value) and least <= value <= most):
-            limit = f"from {least:g} to {most:g}" if most < math.inf else f"{least:g} or more"
-            raise argparse.ArgumentTypeError(f"{text} is not {limit}")
+            limit = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+            raise argparse.ArgumentTypeError(f"{text} is not a finite number {limit}")
         return value
 
     return parse
@@ -56,11 +69,17 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
 
 def check_backend(name: str) -> None:
     """UserError, with what to install, for a backend that is unknown or not installed."""
-    from tinynn.backend import backend_names, get_backend
-
     if name not in backend_names():
         raise unknown_name("backend", name, backend_names())
     try:
         get_backend(name)
     except ImportError as error:
         raise UserError(str(error)) from None
+
+
+def set_threads(count: int) -> None:
+    """Let the kernels use so many threads. UserError for more than there are processors."""
+    try:
+        tn.set_num_threads(count)
+    except ValueError as error:
+        raise UserError(f"--threads: {error}") from None

@@ -8,15 +8,19 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
+import tinynn as tn
 from hwr.errors import UserError, unknown_name
 from hwr.recipes import Recipe
 from tinynn import optim
 from tinynn.nn import Module
 from tinynn.optim import Optimizer, Schedule
+
+T = TypeVar("T")
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": optim.Adam,
@@ -55,20 +59,46 @@ class Config:
         """Read a config.json. UserError if it is missing or damaged."""
         try:
             values = json.loads(path.read_text("utf-8"))
-            recipe = values.pop("recipe")
+            recipe = values["recipe"]
             recipe["claimed"] = {int(k): v for k, v in recipe["claimed"].items()}
-            return Config(recipe=Recipe(**recipe), **values)
+            values["recipe"] = build(Recipe, recipe)
+            config = build(Config, values)
+            if missing := {"classes", "class_names"} - config.facts.keys():
+                raise KeyError(f"facts lack {' and '.join(sorted(missing))}")
+            return config
         except FileNotFoundError:
             raise UserError(
                 f"{path}: there is no such file; a run folder holds config.json and "
                 "last.safetensors; see the folders under runs/"
             ) from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UserError(f"{path}: not the configuration of a run ({error})") from None
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise UserError(
+                f"{path}: not the configuration of a run ({error}); the file is damaged: put back "
+                "a copy, or train again"
+            ) from None
 
     def rng(self, stream: int) -> np.random.Generator:
         """A generator for one purpose. The loader uses [seed, epoch] and [seed, epoch, batch]."""
         return np.random.default_rng([self.seed, 0, 0, stream])
+
+
+def build(kind: type[T], values: dict[str, Any]) -> T:
+    """A dataclass from what JSON made of it. TypeError for a wrong field or type of value."""
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if name in hints and not fits(value, hints[name]):
+            raise TypeError(f"{name} is {value!r}, expected {hints[name]}")
+    return kind(**values)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of a type such as int, float, str, `int | None` or Mapping[str, Any]."""
+    kind = get_origin(hint) or hint
+    if kind is UnionType:
+        return any(fits(value, option) for option in get_args(hint))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 INITIAL_WEIGHTS, TRAIN_SUBSET = 2, 3  # streams of Config.rng; 1 is the held-out part's
@@ -104,9 +134,10 @@ def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Schedule:
 def versions() -> dict[str, str]:
     """Versions of what decides the numbers, for config.json."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for package in ("tinynn", "numpy", "numba", "safetensors"):
+    found["tinynn"] = tn.__version__
+    for package in ("numpy", "numba", "safetensors"):
         try:
             found[package] = version(package)
-        except PackageNotFoundError:  # run from a source tree that is not installed
+        except PackageNotFoundError:
             found[package] = "unknown"
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from hwr.errors import UserError
 from hwr.progress import Progress
 from hwr.statistics import describe_accuracy, wilson_interval
 from tinynn import functional as F
+from tinynn.kernels.threads import usable_cpus
 from tinynn.nn import Module
 
 BATCH = 500
@@ -50,6 +51,7 @@ class Evaluation:
 
 
 @tn.no_grad()
+@np.errstate(all="ignore")  # weights near the largest number overflow; the loss shows it
 def evaluate(model: Module, loader: Loader, label: str = "evaluating") -> Evaluation:
     """Read every image of a loader in evaluation mode."""
     model.eval()
@@ -75,19 +77,24 @@ def split_loader(config: Config, split: str) -> Loader:
 
 def load_run(folder: Path, weights: str = checkpoint.LAST) -> tuple[Config, Module]:
     """The configuration of a run and its trained model. UserError if either is not right."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a run folder; train one first: python -m hwr.train")
-    config = Config.read(folder / checkpoint.CONFIG)
+    config = read_config(folder)
     model = create_model(config)
     checkpoint.load(folder / weights, model)
     return config, model
 
 
+def read_config(folder: Path) -> Config:
+    """The configuration of a run. UserError if the folder is not one of a run."""
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a run folder; train one first: python -m hwr.train")
+    return Config.read(folder / checkpoint.CONFIG)
+
+
 def create_model(config: Config, generator: np.random.Generator | None = None) -> Module:
     """The run's model, with fresh weights."""
     recipe = config.recipe
-    classes = {"classes": config.facts["classes"]} if "classes" in config.facts else {}
-    return models.create(recipe.model, generator=generator, **classes, **recipe.model_options)
+    sizes = {name: config.facts[name] for name in ("classes", "channels") if name in config.facts}
+    return models.create(recipe.model, generator=generator, **sizes, **recipe.model_options)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,15 +116,14 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a run folder and print the result."""
     args = parser().parse_args(argv)
-    if not args.run.is_dir():
-        raise UserError(f"{args.run} is not a run folder; train one first: python -m hwr.train")
-    config = Config.read(args.run / checkpoint.CONFIG)
+    config = read_config(args.run)
     backend = args.backend or config.backend
     command.check_backend(backend)
+    command.set_threads(min(config.threads, usable_cpus()))  # as in training, for the same bits
     with tn.use_backend(backend):
         config, model = load_run(args.run, f"{args.weights}.safetensors")
         if args.data_dir:
-            config = Config(**{**vars(config), "data_dir": args.data_dir})
+            config = replace(config, data_dir=args.data_dir)
         result = evaluate(model, split_loader(config, args.split))
     report(args, config, result)
     return 0

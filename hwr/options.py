@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hwr import checkpoint, command, recipes
+from hwr import checkpoint
+from hwr.command import count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.errors import UserError
-from hwr.recipes import DEFAULT, Recipe
+from hwr.recipes import DEFAULT, Recipe, recipes
 from tinynn.backend import backend_names
 from tinynn.kernels.threads import usable_cpus
+
+RUNS = Path("runs")
+RECIPE_FIELDS = (
+    "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum", "weight_decay",
+    "label_smoothing", "validation",
+)  # fmt: skip
+CONFIG_FIELDS = ("seed", "backend", "threads", "train_size", "limit_batches", "data_dir")
+MODEL_OPTIONS = ("stem", "width")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,76 +36,42 @@ def parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
 
-    def option(flag: str, shown: Any, text: str, **kind: Any) -> None:
-        p.add_argument(flag, help=f"{text} (default: {shown})", **kind)
+    def option(
+        flag: str, value: str, shown: Any, text: str, parse: Callable[[str], Any] = str
+    ) -> None:
+        p.add_argument(flag, metavar=value, type=parse, help=f"{text} (default: {shown})")
 
     width, stem = default.model_options["width"], default.model_options["stem"]
-    option("--recipe", DEFAULT, "the experiment", metavar="NAME")
-    option("--model", default.model, "the network", metavar="NAME")
-    option("--stem", stem, "ResNet's first layer, 7x7 or 3x3", metavar="STEM")
-    option("--width", width, "channels of the first stage", type=command.count(1), metavar="N")
-    option("--epochs", default.epochs, "passes over the images", type=command.count(1), metavar="N")
-    option("--batch-size", default.batch_size, "images a step", type=command.count(1), metavar="N")
-    option("--optimizer", default.optimizer, f"one of {', '.join(OPTIMIZERS)}", metavar="NAME")
-    option("--lr", default.lr, "learning rate, or its peak", type=command.number(0), metavar="LR")
-    option("--schedule", default.schedule, f"one of {', '.join(SCHEDULES)}", metavar="NAME")
-    option("--momentum", default.momentum, "of SGD", type=command.number(0, 1), metavar="M")
-    option(
-        "--weight-decay", default.weight_decay, "weight decay", type=command.number(0), metavar="D"
-    )
-    option(
-        "--label-smoothing",
-        default.label_smoothing,
-        "share spread over all classes",
-        type=command.number(0, 1),
-        metavar="E",
-    )
-    option(
-        "--validation",
-        default.validation,
-        "training images held out",
-        type=command.count(0),
-        metavar="N",
-    )
-    option(
-        "--train-size",
-        "all",
-        "use only N of the training images",
-        type=command.count(1),
-        metavar="N",
-    )
-    option(
-        "--limit-batches",
-        "all",
-        "end every epoch after N batches",
-        type=command.count(1),
-        metavar="N",
-    )
-    option("--seed", 0, "decides everything that is random", type=command.count(0), metavar="N")
-    option("--backend", "numpy", f"one of {', '.join(backend_names())}", metavar="NAME")
-    option(
-        "--threads",
-        f"{usable_cpus()}, the processors here",
-        "threads the kernels use",
-        type=command.count(1),
-        metavar="N",
-    )
-    option("--data-dir", "the data inside the package", "folder of the data", metavar="DIR")
-    option("--output-dir", "runs/RECIPE", "folder of this run", type=Path, metavar="DIR")
+    smoothing = default.label_smoothing
+    cpus = f"{usable_cpus()}, the processors here"
+    option("--recipe", "NAME", DEFAULT, "the experiment; --list-recipes shows them")
+    option("--model", "NAME", default.model, "the network")
+    option("--stem", "STEM", stem, "ResNet's first layer, 7x7 or 3x3")
+    option("--width", "N", width, "channels of the first stage", count(1))
+    option("--epochs", "N", default.epochs, "passes over the images", count(1))
+    option("--batch-size", "N", default.batch_size, "images a step", count(1))
+    option("--optimizer", "NAME", default.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+    option("--lr", "LR", default.lr, "learning rate, or its peak", number(0))
+    option("--schedule", "NAME", default.schedule, f"one of {', '.join(SCHEDULES)}")
+    option("--momentum", "M", default.momentum, "of SGD", number(0, 1))
+    option("--weight-decay", "D", default.weight_decay, "weight decay", number(0))
+    option("--label-smoothing", "E", smoothing, "share spread over all classes", number(0, 1))
+    option("--validation", "N", default.validation, "training images held out", count(0))
+    option("--train-size", "N", "all", "use only N of the training images", count(1))
+    option("--limit-batches", "N", "all", "end every epoch after N batches", count(1))
+    option("--seed", "N", 0, "decides everything that is random", count(0))
+    option("--backend", "NAME", "numpy", f"one of {', '.join(backend_names())}")
+    option("--threads", "N", cpus, "threads the kernels use", count(1))
+    option("--data-dir", "DIR", "the data inside the package", "folder of the data", absolute)
+    option("--output-dir", "DIR", RUNS / "RECIPE", "folder of this run", Path)
     option(
         "--resume",
+        "PATH|auto",
         "a new run",
-        "go on with an interrupted run: its folder, or auto for the latest under runs "
+        f"go on with an interrupted run: its folder, or auto for the latest under {RUNS} "
         "(or --output-dir)",
-        metavar="PATH|auto",
     )
-    option(
-        "--save-every",
-        120,
-        "seconds between checkpoints within an epoch",
-        type=command.number(0),
-        metavar="S",
-    )
+    option("--save-every", "S", 120, "seconds between checkpoints within an epoch", number(0))
     p.add_argument(
         "--dry-run",
         action="store_true",
@@ -105,46 +81,49 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-RECIPE_FIELDS = (
-    "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum", "weight_decay",
-    "label_smoothing", "validation",
-)  # fmt: skip
-CONFIG_FIELDS = ("seed", "backend", "threads", "train_size", "limit_batches", "data_dir")
+def absolute(text: str) -> str:
+    """The path from the root, so that a run finds its data from every folder."""
+    return str(Path(text).absolute())
 
 
 def configure(typed: dict[str, Any]) -> Config:
     """The configuration from what was typed: the recipe, and the changes to it."""
     recipe = recipes.get(typed.get("recipe", DEFAULT))
-    changes = {k: typed[k] for k in RECIPE_FIELDS if k in typed}
-    options = dict(recipe.model_options)
+    changes = {name: typed[name] for name in RECIPE_FIELDS if name in typed}
     model = typed.get("model", recipe.model)
-    if model != recipe.model:
-        options = {}
-    options |= {k: typed[k] for k in ("stem", "width") if k in typed}
+    options = dict(recipe.model_options) if model == recipe.model else {}
+    options |= {name: typed[name] for name in MODEL_OPTIONS if name in typed}
     if model != recipe.model or options != recipe.model_options:  # no longer the paper's network
         name = "-".join([model, *map(str, options.values())])
-        changes |= {"name": name, "claimed": {}, "model_options": options}
-    settings = {k: typed[k] for k in CONFIG_FIELDS if k in typed}
+        changes |= {"name": name, "paper": f"no paper's: {recipe.name} with another network"}
+        changes |= {"note": "", "claimed": {}, "model_options": options}
+    recipe = replace(recipe, **changes)
+    if "momentum" in typed and recipe.optimizer != "sgd":
+        raise UserError(
+            f"--momentum {typed['momentum']:g} is for SGD, but the optimizer is "
+            f"{recipe.optimizer}; add --optimizer sgd, or leave --momentum out"
+        )
+    settings = {name: typed[name] for name in CONFIG_FIELDS if name in typed}
     settings.setdefault("threads", usable_cpus())
-    return Config(recipe=replace(recipe, **changes), **settings)
+    return Config(recipe=recipe, facts={"recipe": typed.get("recipe", DEFAULT)}, **settings)
 
 
 def free_folder(name: str) -> Path:
     """runs/NAME, or runs/NAME-2, ... : the first that holds no run yet."""
-    folder, n = Path("runs") / name, 1
+    folder, n = RUNS / name, 1
     while (folder / checkpoint.CONFIG).exists():
         n += 1
-        folder = Path("runs") / f"{name}-{n}"
+        folder = RUNS / f"{name}-{n}"
     return folder
 
 
 def resumed(typed: dict[str, Any]) -> tuple[Path, Config] | None:
     """The folder and configuration to go on with; None if `auto` finds nothing to go on with.
 
-    UserError if an option was typed that differs from the run's own.
+    UserError if the run is finished, or an option was typed that differs from the run's own.
     """
     if typed["resume"] == "auto":
-        where = typed.get("output_dir", Path("runs"))
+        where = typed.get("output_dir", RUNS)
         folder = checkpoint.find_unfinished(where)
         if folder is None:
             print(f"no interrupted run under {where}: starting a new one")
@@ -154,31 +133,42 @@ def resumed(typed: dict[str, Any]) -> tuple[Path, Config] | None:
         folder = folder.parent if folder.suffix == ".safetensors" else folder
         if not folder.is_dir():
             raise UserError(f"--resume {typed['resume']}: there is no such run folder")
+        if typed.get("output_dir", folder).resolve() != folder.resolve():
+            raise UserError(
+                f"--output-dir {typed['output_dir']} differs from --resume {folder}; a resumed run "
+                "stays in its folder: leave --output-dir out"
+            )
     config = Config.read(folder / checkpoint.CONFIG)
     if checkpoint.progress_of(folder).get("finished"):
         raise UserError(
-            f"{folder} is finished ({config.recipe.epochs} epochs); measure it by "
+            f"{folder} is finished, epoch {config.recipe.epochs} was its last; measure it by "
             f"python -m hwr.evaluate {folder}"
         )
+    check_same(typed, config, folder)
+    if "threads" in typed:  # may differ: this may be another machine
+        config = replace(config, threads=typed["threads"])
+    return folder, config
+
+
+def check_same(typed: dict[str, Any], config: Config, folder: Path) -> None:
+    """UserError if an option was typed that differs from the run's own, threads excepted."""
     own = {**vars(config.recipe), **vars(config), **config.recipe.model_options}
-    own["recipe"] = config.recipe.name
-    for name in ("recipe", "stem", "width", *RECIPE_FIELDS, *CONFIG_FIELDS):
-        if name in typed and typed[name] != own.get(name):
+    own["recipe"] = config.facts.get("recipe")
+    for name in ("recipe", *MODEL_OPTIONS, *RECIPE_FIELDS, *CONFIG_FIELDS):
+        if name in typed and name != "threads" and typed[name] != own.get(name):
             raise UserError(
                 f"--{name.replace('_', '-')} {typed[name]} differs from {own.get(name)} of the run "
                 f"in {folder}; leave it out to resume, or start a new run without --resume"
             )
-    return folder, config
 
 
 def list_recipes() -> int:
     """Print every recipe with its paper, model, and the figure the paper claims."""
     for name in recipes.names():
         recipe: Recipe = recipes.get(name)
-        options = ", ".join(f"{k} {v}" for k, v in recipe.model_options.items())
         claims = ", ".join(f"{a:g} % after {e} epochs" for e, a in recipe.claimed.items())
         print(f"{name}\n  {recipe.paper}")
-        print(f"  {recipe.model}{f' ({options})' if options else ''} on {recipe.dataset}")
+        print(f"  {recipe.network} on {recipe.dataset}")
         print(f"  claimed: {claims or 'nothing'}")
         if recipe.note:
             print(f"  {recipe.note}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import tracemalloc
 from collections.abc import Iterator
@@ -134,14 +133,21 @@ def dry_run(run: Run) -> int:
     images, labels = next(iter(run.loader.epoch(0)))
     print(table(layers(run.model, images.shape[1:])))
     run.model.train()
+    train_step(run, images[:2], labels[:2])  # kernels compile now, and are not counted
     tracemalloc.start()
     train_step(run, images, labels)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    resident *= 1 if sys.platform == "darwin" else 1024  # Linux counts kilobytes
     print(
         f"peak memory of a training step at batch {len(labels)}: {peak / 2**20:,.0f} MiB of arrays "
-        f"beside the model's; the whole process {resident / 2**20:,.0f} MiB"
+        f"beside the model's; the whole process {resident_bytes() / 2**20:,.0f} MiB"
     )
     return 0
+
+
+def resident_bytes() -> int:
+    """The most memory this process has held."""
+    import resource  # Unix has it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts kilobytes

@@ -13,8 +13,8 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterator
-from contextlib import ContextDecorator, contextmanager
-from contextvars import ContextVar, Token
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from tinynn.backend import Array, Backend, current_backend
@@ -24,14 +24,14 @@ _grad_enabled: ContextVar[bool] = ContextVar("tinynn_grad_enabled", default=True
 _serial = itertools.count()  # later nodes have larger numbers: a topological order for free
 
 
-class no_grad(ContextDecorator):  # noqa: N801  (PyTorch's name)
+@contextmanager
+def no_grad() -> Iterator[None]:
     """Within the block (or the decorated function), record no graph."""
-
-    def __enter__(self) -> None:
-        self._tokens: list[Token[bool]] = [*getattr(self, "_tokens", []), _grad_enabled.set(False)]
-
-    def __exit__(self, *error: object) -> None:
-        _grad_enabled.reset(self._tokens.pop())
+    token = _grad_enabled.set(False)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ class Function:
                 )
         y = self.forward(*(x if t is None else t.data for x, t in zip(inputs, tensors)))
         out = Tensor(y)
-        if any(self.needs):
+        if any(self.needs) and out.dtype.kind == "f":  # rounding to integers has no gradient
             self.edges = tuple(
                 (t.node or t) if t is not None and need else None
                 for t, need in zip(tensors, self.needs)

@@ -118,8 +118,8 @@ def get_backend(name: str) -> Backend:
     """
     if name not in _LOADERS:
         near = difflib.get_close_matches(name, _LOADERS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown backend {name!r}{hint} Known: {', '.join(_LOADERS)}")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown backend {name!r}; {hint}Known: {', '.join(_LOADERS)}")
     return _LOADERS[name]()
 
 

@@ -103,6 +103,8 @@ def _opened(path: str | Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise StateError(f"{path}: there is no such file") from None
+    except TypeError as error:  # bfloat16, float8: numbers without a NumPy type
+        raise StateError(f"{path}: {error}; convert the file to float32 first") from None
     except (safetensors.SafetensorError, OSError) as error:
         raise StateError(
             f"{path}: not a readable safetensors file ({error}); it may be truncated: take another "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from tinynn.backend import Array, current_backend
+from tinynn.kernels.reference import namespace
 
 if TYPE_CHECKING:
     from tinynn.autograd import Function
@@ -44,11 +45,8 @@ class Tensor:
             dtype = _default_dtype(data)
         if dtype is not None or not current_backend().owns(data):
             data = current_backend().asarray(data, dtype)
-        if requires_grad and data.dtype.kind != "f":
-            raise TypeError(
-                f"Tensor: only floating-point tensors can require a gradient, not {data.dtype}; "
-                "pass dtype='float32'"
-            )
+        if requires_grad:
+            check_differentiable(data)
         self.data: Array = data
         self.grad: Array | None = None
         self.grad_storage: Array | None = None  # where an optimiser wants the gradient to live
@@ -133,7 +131,7 @@ class Tensor:
                 "backward: this tensor does not depend on anything that requires a gradient "
                 "(or was made under no_grad)"
             )
-        xp = current_backend().xp
+        xp = namespace(self.data)  # of the backend that made it, whichever is current now
         if gradient is None:
             if self.size != 1:
                 raise RuntimeError(
@@ -156,7 +154,7 @@ class Tensor:
             self.grad += dy
             return
         if self.grad_storage is None or self.grad_storage.shape != self.shape:
-            self.grad = dy.copy()
+            self.grad = namespace(self.data).array(dy, self.dtype, order="C")  # always a copy
         else:
             self.grad_storage[...] = dy
             self.grad = self.grad_storage
@@ -171,6 +169,8 @@ class Tensor:
         """Change `requires_grad` of a leaf, in place."""
         if self.node is not None:
             raise RuntimeError("requires_grad_: only a leaf can change; use detach() first")
+        if requires_grad:
+            check_differentiable(self.data)
         self.requires_grad = requires_grad
         return self
 
@@ -316,6 +316,15 @@ class Tensor:
     def astype(self, dtype: Any) -> Tensor:
         """The values in another dtype; the gradient comes back in this one."""
         return operators["astype"](self, dtype)
+
+
+def check_differentiable(array: Array) -> None:
+    """Raise TypeError for an array whose elements are not floating-point numbers."""
+    if array.dtype.kind != "f":
+        raise TypeError(
+            f"Tensor: only floating-point tensors can require a gradient, not {array.dtype}; "
+            "pass dtype='float32'"
+        )
 
 
 def _default_dtype(data: Any) -> Any:

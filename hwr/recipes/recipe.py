@@ -40,6 +40,12 @@ class Recipe:
     warmup: float = 0.3  # share of the steps in which one-cycle rises
     label_smoothing: float = 0.0
 
+    @property
+    def network(self) -> str:
+        """The model and its options, as reports show them."""
+        options = ", ".join(f"{name} {value}" for name, value in self.model_options.items())
+        return f"{self.model} ({options})" if options else self.model
+
     def claim(self) -> float | None:
         """The paper's accuracy in % for this number of epochs, or None."""
         return self.claimed.get(self.epochs)

@@ -1,8 +1,15 @@
-"""Builders of small IDX files and datasets."""
+"""Builders of small IDX files and datasets, and the commands as a user runs them."""
 
 import gzip
+import importlib
+import os
+import signal
 import struct
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+import hwr.data
+import tinynn as tn
+from hwr import command
 from hwr.data import Dataset
 
 CODES = {"u1": 0x08, "i1": 0x09, "i2": 0x0B, "i4": 0x0C, "f4": 0x0D, "f8": 0x0E}
@@ -52,3 +62,92 @@ def tiny() -> Dataset:
     images[:, 0, 0, 0] = np.arange(23)
     labels = np.array([0] * 12 + [1] * 7 + [2] * 4, dtype=np.int64)
     return Dataset("tiny", "train", images, labels, ("a", "b", "c"))
+
+
+@pytest.fixture(scope="session")
+def digits(
+    tmp_path_factory: pytest.TempPathFactory, idx_bytes: Callable[[NDArray[Any]], bytes]
+) -> Path:
+    """A folder in MNIST's format with 400 real digits to train on and 200 to test on."""
+    folder = tmp_path_factory.mktemp("digits")
+    data = hwr.data.load("mnist", split="test")
+    for name, part in (("train", slice(0, 400)), ("t10k", slice(400, 600))):
+        images, labels = data.images[part, :, :, 0], data.labels[part].astype(np.uint8)
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(idx_bytes(images))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    return folder
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Result]]:
+    """Run a command in this process, in the test's folder: `cli("train", "--epochs", 1)`."""
+    monkeypatch.chdir(tmp_path)
+    threads = tn.get_num_threads()
+
+    def run(name: str, *args: object) -> Result:
+        capsys.readouterr()
+        module = importlib.import_module(f"hwr.{name}")
+        with pytest.raises(SystemExit) as ended:
+            command.run(f"hwr.{name}", lambda: module.main([str(arg) for arg in args]))
+        out, err = capsys.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Result(ended.value.code, out, err)
+
+    yield run
+    tn.set_num_threads(threads)
+
+
+@pytest.fixture
+def interrupt_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., AbstractContextManager[None]]:
+    """Press Ctrl-C during these steps within the block: `with interrupt_at(3): cli("train")`."""
+    from hwr import train
+
+    @contextmanager
+    def pressing(*steps: int) -> Iterator[None]:
+        taken, step = 0, train.train_step
+
+        def pressed(*args: Any) -> Any:
+            nonlocal taken
+            taken += 1
+            for _ in range(steps.count(taken)):
+                signal.raise_signal(signal.SIGINT)
+            return step(*args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "train_step", pressed)
+            yield
+
+    return pressing
+
+
+@pytest.fixture
+def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start Python in the test's folder: `spawn("-m", "hwr.train", "--epochs", 1)`."""
+    path = [str(Path(hwr.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*args: object, **options: Any) -> subprocess.Popen[str]:
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **options}
+        command_line = [sys.executable, *map(str, args)]
+        started.append(subprocess.Popen(command_line, cwd=tmp_path, env=environment, **pipes))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        with process:  # closes the pipes and waits
+            pass

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinynn.autograd import Function
 from tinynn.backend import Array
-from tinynn.functions.math import as_tensor
+from tinynn.functions.math import as_tensor, normal_dim
 from tinynn.tensor import Tensor, operator
 
 
@@ -141,17 +141,12 @@ def gelu(input: Any, approximate: str = "none") -> Tensor:
 @operator
 def softmax(input: Any, dim: int) -> Tensor:
     """Probabilities along `dim`; the last axis holds the classes in this library."""
-    return Softmax(_axis("softmax", input, dim))(as_tensor(input))
+    x = as_tensor(input)
+    return Softmax(normal_dim("softmax", x.ndim, dim))(x)
 
 
 @operator
 def log_softmax(input: Any, dim: int) -> Tensor:
     """Log-probabilities along `dim`, stable for large logits."""
-    return LogSoftmax(_axis("log_softmax", input, dim))(as_tensor(input))
-
-
-def _axis(name: str, input: Any, dim: int) -> int:
-    ndim = as_tensor(input).ndim
-    if not -ndim <= dim < ndim:
-        raise ValueError(f"{name}: dim {dim} is out of range for a tensor of {ndim} dimensions")
-    return dim % ndim
+    x = as_tensor(input)
+    return LogSoftmax(normal_dim("log_softmax", x.ndim, dim))(x)

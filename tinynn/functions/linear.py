@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinynn.autograd import Function
 from tinynn.backend import Array
 from tinynn.functions.math import as_tensor, unbroadcast
@@ -15,16 +17,17 @@ class Matmul(Function):
     """a (..., M, K) @ b (..., K, N). da = dy b^T, db = a^T dy."""
 
     def forward(self, a: Array, b: Array) -> Array:
-        self.save(a, b)
+        self.save(a if self.needs[1] else None, b if self.needs[0] else None)
+        self.shapes = a.shape, b.shape
         return self.kernels.matmul(a, b)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         a, b = self.saved
         product, da, db = self.kernels.matmul, None, None
         if self.needs[0]:
-            da = unbroadcast(product(dy, b.swapaxes(-1, -2)), a.shape)
+            da = unbroadcast(product(dy, b.swapaxes(-1, -2)), self.shapes[0])
         if self.needs[1]:
-            db = unbroadcast(product(a.swapaxes(-1, -2), dy), b.shape)
+            db = unbroadcast(product(a.swapaxes(-1, -2), dy), self.shapes[1])
         return da, db
 
 
@@ -32,7 +35,7 @@ class Linear(Function):
     """y = x w^T. x (M, I), w (O, I) -> y (M, O)."""
 
     def forward(self, x: Array, w: Array) -> Array:
-        self.save(x, w)
+        self.save(x if self.needs[1] else None, w if self.needs[0] else None)
         return self.kernels.matmul(x, w.T)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
@@ -55,6 +58,13 @@ def matmul(input: Any, other: Any) -> Tensor:
             f"matmul: shapes {a.shape} and {b.shape} do not fit: {row.shape[-1]} columns against "
             f"{column.shape[-2]} rows"
         )
+    try:
+        np.broadcast_shapes(row.shape[:-2], column.shape[:-2])
+    except ValueError:
+        raise ValueError(
+            f"matmul: the leading axes of shapes {a.shape} and {b.shape} do not broadcast; "
+            "each pair of sizes must be equal or 1"
+        ) from None
     y = Matmul()(row, column)
     shape = y.shape
     if b.ndim == 1:
@@ -67,12 +77,16 @@ def matmul(input: Any, other: Any) -> Tensor:
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     """y = x w^T + b. input (..., in_features), weight (out_features, in_features), bias (out,)."""
     x, w = as_tensor(input), as_tensor(weight)
+    features = x.shape[-1] if x.ndim else 0
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ValueError(
-            f"linear: input {x.shape} has {x.shape[-1] if x.ndim else 0} features, weight "
-            f"{w.shape} expects {w.shape[-1]}; use Linear(in_features={x.shape[-1:]}) or flatten"
+            f"linear: input {x.shape} has {features} features, weight {w.shape} expects "
+            f"{w.shape[-1]}; use Linear(in_features={features}) or flatten"
         )
     y = Linear()(x if x.ndim == 2 else reshape(x, (-1, x.shape[-1])), w)
     if bias is not None:
-        y = y + as_tensor(bias)
+        b = as_tensor(bias)
+        if b.shape != (w.shape[0],):
+            raise ValueError(f"linear: bias has shape {b.shape}, expected ({w.shape[0]},)")
+        y = y + b
     return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], w.shape[0]))

@@ -6,7 +6,8 @@ from typing import Any
 
 from tinynn.autograd import Function
 from tinynn.backend import Array, current_backend
-from tinynn.functions.math import as_tensor, clip
+from tinynn.functions.activation import relu
+from tinynn.functions.math import as_tensor, where
 from tinynn.functions.reduce import mean
 from tinynn.functions.reduce import sum as sum_
 from tinynn.functions.shape import reshape
@@ -44,7 +45,7 @@ def label_distribution(
     scores: Tensor,
     target: Tensor,
     weight: Tensor | None,
-    ignore_index: int,
+    ignore_index: int | None,
     label_smoothing: float,
 ) -> tuple[Array, Array]:
     """Integer labels (M,) -> weighted target probabilities (M, C), and each row's weight (M,).
@@ -54,7 +55,7 @@ def label_distribution(
     xp = current_backend().xp
     classes = scores.shape[-1]
     labels = target.data.reshape(-1)
-    counted = labels != ignore_index
+    counted = xp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
     wrong = counted & ((labels < 0) | (labels >= classes))
     if bool(wrong.any()):
         at = int(wrong.argmax())
@@ -70,14 +71,14 @@ def label_distribution(
     return smooth * class_weight * keep[:, None], class_weight[safe] * keep
 
 
-def check_class_weight(name: str, weight: Any, classes: int) -> Tensor | None:
-    """The class weights as a tensor, one for each class, or None."""
+def check_class_weight(name: str, weight: Any, scores: Tensor) -> Tensor | None:
+    """The class weights as a tensor of the scores' dtype, one for each class, or None."""
     if weight is None:
         return None
-    w = as_tensor(weight)
+    w, classes = as_tensor(weight), scores.shape[-1]
     if w.shape != (classes,):
         raise ValueError(f"{name}: weight has shape {w.shape}, expected ({classes},)")
-    return w
+    return Tensor(w.data.astype(scores.dtype))
 
 
 def cross_entropy(
@@ -102,16 +103,17 @@ def cross_entropy(
             f"{label_smoothing} must be from 0 to 1"
         )
     classes = logits.shape[-1]
-    w = check_class_weight("cross_entropy", weight, classes)
+    w = check_class_weight("cross_entropy", weight, logits)
     if labels.dtype.kind == "f":
         if labels.shape != logits.shape:
             raise ValueError(
                 f"cross_entropy: target probabilities {labels.shape} and input {logits.shape} must "
                 "have one shape; integer labels have one axis fewer"
             )
-        q = labels.data.reshape(-1, classes)
+        q = labels.data.reshape(-1, classes).astype(logits.dtype)
         q = q * (1 - label_smoothing) + label_smoothing / classes
-        distribution, divisor = (q if w is None else q * w.data), len(q)
+        distribution = q if w is None else q * w.data
+        divisor: Any = len(q)
     else:
         if labels.shape != logits.shape[:-1]:
             raise ValueError(
@@ -121,12 +123,12 @@ def cross_entropy(
         distribution, row_weight = label_distribution(
             "cross_entropy", logits, labels, w, ignore_index, label_smoothing
         )
-        divisor = row_weight.sum()
+        divisor = Tensor(current_backend().asarray(row_weight.sum()))
     losses = CrossEntropy(distribution)(reshape(logits, (-1, classes)))
     if reduction == "none":
         return reshape(losses, logits.shape[:-1])
     total = sum_(losses)
-    return total if reduction == "sum" else total / Tensor(current_backend().asarray(divisor))
+    return total if reduction == "sum" else total / divisor
 
 
 def nll_loss(
@@ -144,9 +146,12 @@ def nll_loss(
             f"nll_loss: labels {labels.shape} do not match input {log_p.shape}; "
             f"expected {log_p.shape[:-1]}"
         )
-    w = check_class_weight("nll_loss", weight, log_p.shape[-1])
+    w = check_class_weight("nll_loss", weight, log_p)
     distribution, row_weight = label_distribution("nll_loss", log_p, labels, w, ignore_index, 0.0)
-    picked = log_p * Tensor(distribution.reshape(log_p.shape))
+    factor = distribution.reshape(log_p.shape)
+    picked = where(factor != 0, log_p, 0.0) * Tensor(
+        factor
+    )  # -inf elsewhere must not spoil the sum
     losses = -sum_(picked, -1)
     if reduction == "none":
         return losses
@@ -186,10 +191,10 @@ def multi_margin_loss(
             f"{scores.shape}, {labels.shape}, p={p}"
         )
     classes = scores.shape[1]
-    w = check_class_weight("multi_margin_loss", weight, classes)
-    onehot, _ = label_distribution("multi_margin_loss", scores, labels, None, -1, 0.0)
+    w = check_class_weight("multi_margin_loss", weight, scores)
+    onehot, _ = label_distribution("multi_margin_loss", scores, labels, None, None, 0.0)
     true_score = sum_(scores * Tensor(onehot), 1, keepdim=True)
-    hinge = clip(scores - true_score + margin, min=0) * Tensor(1 - onehot)
+    hinge = relu(scores - true_score + margin) * Tensor(1 - onehot)
     if p == 2:
         hinge = hinge * hinge
     losses = sum_(hinge, 1) / classes

@@ -17,7 +17,9 @@ from tinynn.tensor import Tensor, operator
 
 
 def as_operand(x: Any) -> Any:
-    """A Tensor or a Python number as it is; anything else as a Tensor."""
+    """Tensors and Python numbers as they are, NumPy's numbers as Python's, the rest as Tensors."""
+    if isinstance(x, np.generic):
+        return x.item()  # so that float32 / np.sqrt(4) stays float32
     return x if isinstance(x, (Tensor, bool, int, float)) else Tensor(x)
 
 
@@ -48,6 +50,17 @@ def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
         extra + i for i, n in enumerate(shape) if n == 1 and dy.shape[extra + i] != 1
     )
     return dy.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def normal_dim(name: str, ndim: int, dim: int) -> int:
+    """An axis counted from the front. ValueError for one that does not exist.
+
+    A 0-d tensor accepts dim 0 and -1, as in PyTorch.
+    """
+    rank = ndim or 1
+    if not -rank <= dim < rank:
+        raise ValueError(f"{name}: dim {dim} is out of range for a tensor of {ndim} dimensions")
+    return dim % rank
 
 
 class Binary(Function):
@@ -113,7 +126,7 @@ class Div(Binary):
         a, b = self.saved
         return self.reduced(
             dy / b if self.needs[0] else None,
-            -dy * a / (b * b) if self.needs[1] else None,
+            -dy * (a / b) / b if self.needs[1] else None,  # b * b could underflow
         )
 
 

@@ -79,7 +79,8 @@ def max_pool2d(
     """
     x, kernel = as_tensor(input), pair(kernel_size, "max_pool2d: kernel_size")
     strides = kernel if stride is None else pair(stride, "max_pool2d: stride")
-    pads, dilations = pair(padding, "max_pool2d: padding", 0), pair(dilation, "dilation")
+    pads = pair(padding, "max_pool2d: padding", 0)
+    dilations = pair(dilation, "max_pool2d: dilation")
     check_pool("max_pool2d", x, kernel, strides, pads, dilations, ceil_mode)
     return MaxPool2d(kernel, strides, pads, dilations, ceil_mode)(x)
 

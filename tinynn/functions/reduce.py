@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from tinynn.autograd import Function
 from tinynn.backend import Array
-from tinynn.functions.math import as_tensor
+from tinynn.functions.math import as_tensor, normal_dim
 from tinynn.functions.shape import take_along_dim
 from tinynn.kernels.reference import namespace
 from tinynn.tensor import Tensor, operator
@@ -26,18 +26,10 @@ def normalize_dims(name: str, ndim: int, dim: Dim) -> tuple[int, ...]:
     if dim is None:
         return tuple(range(ndim))
     dims = (dim,) if isinstance(dim, int) else tuple(dim)
-    for d in dims:
-        if not -max_rank(ndim) <= d < max_rank(ndim):
-            raise ValueError(f"{name}: dim {d} is out of range for a tensor of {ndim} dimensions")
-    normal = sorted(d % max_rank(ndim) for d in dims)
+    normal = sorted(normal_dim(name, ndim, d) for d in dims)
     if len(set(normal)) != len(normal):
         raise ValueError(f"{name}: dim {dims} names an axis twice")
     return tuple(d for d in normal if d < ndim)
-
-
-def max_rank(ndim: int) -> int:
-    """A 0-d tensor accepts dim 0 and -1, as in PyTorch."""
-    return ndim or 1
 
 
 class Reduction(Function):
@@ -161,6 +153,9 @@ def max(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     x = as_tensor(input)
     if dim is None:
         return amax(x, None, keepdim)
+    if x.ndim == 0:  # PyTorch takes dim 0 and -1 for it
+        normal_dim("max", 0, dim)
+        return MaxResult(amax(x), argmax(x))
     (axis,) = normalize_dims("max", x.ndim, dim) or (0,)
     where = argmax(x, axis, keepdim=True)
     values = take_along_dim(x, where, axis)

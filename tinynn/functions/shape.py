@@ -8,7 +8,7 @@ from typing import Any
 
 from tinynn.autograd import Function
 from tinynn.backend import Array
-from tinynn.functions.math import as_tensor
+from tinynn.functions.math import as_tensor, normal_dim
 from tinynn.kernels.reference import namespace
 from tinynn.tensor import Tensor, operator
 
@@ -113,8 +113,12 @@ class TakeAlongDim(Function):
     def backward(self, dy: Array) -> Array:
         xp = namespace(dy)
         dx = xp.zeros(self.x_shape, dy.dtype)
-        grid = list(xp.indices(self.index.shape))
-        grid[self.axis] = self.index
+        rank = range(dx.ndim)
+        grid = [
+            xp.arange(n).reshape([-1 if d == e else 1 for e in rank])
+            for d, n in enumerate(self.x_shape)
+        ]
+        grid[self.axis] = self.index  # the other axes broadcast
         xp.add.at(dx, tuple(grid), dy)
         return dx
 
@@ -138,7 +142,7 @@ def reshape(input: Any, shape: int | Sequence[int]) -> Tensor:
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the axes from start_dim to end_dim. Images flatten in (H, W, C) order."""
     x = as_tensor(input)
-    start, end = start_dim % (x.ndim or 1), end_dim % (x.ndim or 1)
+    start, end = (normal_dim("flatten", x.ndim, d) for d in (start_dim, end_dim))
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     merged = math.prod(x.shape[start : end + 1])
@@ -149,7 +153,7 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 def permute(input: Any, dims: Sequence[int]) -> Tensor:
     """The axes in the order `dims`, as a contiguous copy."""
     x = as_tensor(input)
-    normal = tuple(d % (x.ndim or 1) for d in dims)
+    normal = tuple(normal_dim("permute", x.ndim, d) for d in dims)
     if sorted(normal) != list(range(x.ndim)):
         raise ValueError(f"permute: {tuple(dims)} is not an order of the {x.ndim} axes {x.shape}")
     return Permute(normal)(x)
@@ -160,7 +164,8 @@ def transpose(input: Any, dim0: int, dim1: int) -> Tensor:
     """Two axes exchanged, as a contiguous copy."""
     x = as_tensor(input)
     order = list(range(x.ndim))
-    order[dim0], order[dim1] = order[dim1], order[dim0]
+    a, b = (normal_dim("transpose", x.ndim, d) for d in (dim0, dim1))
+    order[a], order[b] = order[b], order[a]
     return permute(x, order)
 
 
@@ -169,7 +174,7 @@ def cat(tensors: Sequence[Any], dim: int = 0) -> Tensor:
     parts = [as_tensor(t) for t in tensors]
     if not parts:
         raise ValueError("cat: no tensors were given")
-    axis = dim % (parts[0].ndim or 1)
+    axis = normal_dim("cat", parts[0].ndim, dim)
     for p in parts:
         same = p.shape[:axis] + p.shape[axis + 1 :]
         if p.ndim != parts[0].ndim or same != parts[0].shape[:axis] + parts[0].shape[axis + 1 :]:
@@ -187,7 +192,7 @@ def stack(tensors: Sequence[Any], dim: int = 0) -> Tensor:
         raise ValueError("stack: no tensors were given")
     if len({p.shape for p in parts}) > 1:
         raise ValueError(f"stack: shapes {[p.shape for p in parts]} differ; use cat")
-    axis = dim % (parts[0].ndim + 1)
+    axis = normal_dim("stack", parts[0].ndim + 1, dim)
     shape = (*parts[0].shape[:axis], 1, *parts[0].shape[axis:])
     return Concatenate(axis)(*(reshape(p, shape) for p in parts))
 
@@ -226,5 +231,11 @@ def getitem(input: Any, index: Any) -> Tensor:
 
 def take_along_dim(input: Any, indices: Any, dim: int) -> Tensor:
     """Elements picked along one axis by an index tensor of matching rank."""
-    x = as_tensor(input)
-    return TakeAlongDim(as_tensor(indices).data, dim % (x.ndim or 1))(x)
+    x, index = as_tensor(input), as_tensor(indices)
+    axis = normal_dim("take_along_dim", x.ndim, dim)
+    if index.dtype.kind not in "iu" or index.ndim != x.ndim:
+        raise ValueError(
+            f"take_along_dim: indices must be integers of the input's rank, not {index.dtype} of "
+            f"shape {index.shape} for input {x.shape}"
+        )
+    return TakeAlongDim(index.data, axis)(x)

@@ -39,7 +39,9 @@ def geometry(size: Pair, taps: Pair, stride: Pair, padding: Padding, dilation: P
     axes = range(2)
     oh, ow = (conv_output_size(size[a], taps[a], stride[a], padding[a], dilation[a]) for a in axes)
     rows, columns = (
-        np.array(live_taps(size[a], taps[a], stride[a], padding[a], dilation[a])) for a in axes
+        # One tap stays where a filter sees padding alone: empty products need no special case.
+        np.array(live_taps(size[a], taps[a], stride[a], padding[a], dilation[a]) or [0])
+        for a in axes
     )
     return Geometry(
         (oh, ow),

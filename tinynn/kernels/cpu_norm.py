@@ -135,9 +135,8 @@ def batch_norm_grad(
     rstd = (var + np.float32(eps)) ** np.float32(-0.5)
     dz = np.empty_like(dy) if relu else dy
     sums, products = np.empty((BLOCKS, c)), np.empty((BLOCKS, c))
-    gradient_sums(
-        rows(dy), rows(x), rows(y) if relu else NOTHING, mean, rstd, rows(dz), sums, products
-    )
+    masks = (rows(y), rows(dz)) if relu else (NOTHING, NOTHING)  # dy itself may be read-only
+    gradient_sums(rows(dy), rows(x), masks[0], mean, rstd, masks[1], sums, products)
     dbias, dweight = sums.sum(axis=0), products.sum(axis=0)
     # dx = scale (dz - dbias/m - (x - mean) rstd dweight/m), gathered by what multiplies dz and x
     scale = (weight * rstd).astype(np.float64)

@@ -46,6 +46,7 @@ def pool_max(x, y, tap, kh, kw, sh, sw, ph, pw, dh, dw):
 def unpool_max(dy, tap, dx, kw, sh, sw, ph, pw, dh, dw):
     """dx = each output's gradient added to the pixel its tap names."""
     n, oh, ow, c = dy.shape
+    h, w = dx.shape[1:3]
     for sample in numba.prange(n):
         dx[sample] = 0
         for i in range(oh):
@@ -54,7 +55,8 @@ def unpool_max(dy, tap, dx, kw, sh, sw, ph, pw, dh, dw):
                     t = np.int64(tap[sample, i, j, k])
                     row = i * sh - ph + t // kw * dh
                     column = j * sw - pw + t % kw * dw
-                    dx[sample, row, column, k] += dy[sample, i, j, k]
+                    if 0 <= row < h and 0 <= column < w:  # all -inf: the tap may be padding
+                        dx[sample, row, column, k] += dy[sample, i, j, k]
 
 
 @float32_only(reference.max_pool2d)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
@@ -28,10 +29,13 @@ def parallel(function: K) -> K:
 def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
     """Use the decorated kernel for contiguous float32 arrays and the reference for all others."""
 
+    # Rates and step counts are float64 for every dtype of weights.
+    numbers = [name in ("lr", "step") for name in inspect.signature(fallback).parameters]
+
     def decorate(fast: K) -> K:
         @wraps(fast)
         def kernel(*args: Any) -> Any:
-            if all(_fits(a) for a in args if isinstance(a, np.ndarray)):
+            if all(n or _fits(a) for n, a in zip(numbers, args) if isinstance(a, np.ndarray)):
                 return fast(*args)
             return fallback(*args)
 
@@ -41,8 +45,8 @@ def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
 
 
 def _fits(array: np.ndarray) -> bool:
-    """Floating-point arrays must be contiguous float32; integer ones (pool taps) and single
-    numbers (rates, steps) are the kernel's own business."""
-    if array.dtype.kind != "f" or array.size <= 1:
+    """Floating-point arrays must be contiguous float32; integer ones (pool taps) are the
+    kernel's own business."""
+    if array.dtype.kind != "f":
         return True
     return array.dtype == np.float32 and array.flags.c_contiguous

@@ -78,7 +78,13 @@ def trunc_normal_(
     b: float = 2.0,
     generator: Generator = None,
 ) -> Tensor:
-    """Normal, drawn again until within [a, b] (as in PyTorch, not multiples of std)."""
+    """Normal, drawn again until within [a, b] (as in PyTorch, not multiples of std).
+
+    ValueError if fewer than one draw in a thousand would be.
+    """
+    below_b, below_a = (math.erf((v - mean) / (std * math.sqrt(2))) / 2 for v in (b, a))
+    if not below_b - below_a > 1e-3:
+        raise ValueError(f"trunc_normal_: hardly a draw of mean {mean}, std {std} is in [{a}, {b}]")
     rng = generator or default_generator()
     values = rng.normal(mean, std, tensor.shape)
     while (outside := (values < a) | (values > b)).any():

@@ -193,12 +193,11 @@ class BatchNorm(Module):
             raise ValueError(
                 f"{type(self).__name__}: input must have {self.ndim} dimensions, not {x.shape}"
             )
+        counter = self.num_batches_tracked if self.training else None
         momentum = self.momentum
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked.data += 1
-            if momentum is None:  # a cumulative average
-                momentum = 1 / self.num_batches_tracked.item()
-        return F.batch_norm(
+        if momentum is None and counter is not None:  # a cumulative average
+            momentum = 1 / (int(counter) + 1)
+        y = F.batch_norm(
             x,
             self.running_mean,
             self.running_var,
@@ -210,6 +209,9 @@ class BatchNorm(Module):
             residual=residual,
             relu=relu,
         )
+        if counter is not None:
+            counter.data += 1
+        return y
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

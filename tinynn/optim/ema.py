@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynn.backend import current_backend
 from tinynn.nn.module import Module
 
 
@@ -46,20 +47,30 @@ class EMA:
             self._swap()
 
     def _swap(self) -> None:
+        swapped: set[int] = set()  # a shared tensor has several names and averages, all alike
         for name, tensor in self.model.named_tensors():
+            if id(tensor) in swapped:
+                continue
+            swapped.add(id(tensor))
             held = tensor.data.copy()
             tensor.data[...] = self.averages[name]
             self.averages[name][...] = held
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages and the number of updates."""
-        return {
-            **{k: v.copy() for k, v in self.averages.items()},
-            "updates": np.array(self.updates),
-        }
+        """The averages and the number of updates, as NumPy copies."""
+        averages = {k: current_backend().to_numpy(v) for k, v in self.averages.items()}
+        return {**averages, "updates": np.array(self.updates)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a `state_dict`."""
+        """Continue from a `state_dict`; ValueError, and nothing is changed, if it is another's."""
+        problems = [f"missing {k}" for k in (*self.averages, "updates") if k not in state]
+        problems += [
+            f"{k}: {np.shape(state[k])} in the state, {average.shape} here"
+            for k, average in self.averages.items()
+            if k in state and np.shape(state[k]) != average.shape
+        ]
+        if problems:
+            raise ValueError("EMA: the state is of another model: " + "; ".join(problems))
         for name, average in self.averages.items():
-            average[...] = state[name]
+            average[...] = current_backend().asarray(state[name], average.dtype)
         self.updates = int(state["updates"])

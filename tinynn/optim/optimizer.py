@@ -72,6 +72,12 @@ class ParamGroup:
         begin = 0
         for i, (p, end) in enumerate(zip(self.params, self.ends)):
             if p.data is not self.views[i]:
+                shape = self.grad_views[i].shape
+                if p.dtype != self.dtype or p.shape != shape:
+                    raise ValueError(
+                        f"optimizer: a parameter was {shape} {self.dtype} and has become {p.shape} "
+                        f"{p.dtype}; make a new optimizer after such a change"
+                    )
                 view = self.weights[begin:end].reshape(p.shape)
                 view[...] = p.data
                 p.data = self.views[i] = view
@@ -113,11 +119,9 @@ class Optimizer:
 
     def __init__(self, params: Iterable[Any], lr: float, **options: Any):
         self.check_lr(lr)
-        given = list(params)
-        if not given:
-            raise ValueError(f"{type(self).__name__}: no parameters were given")
-        grouped = isinstance(given[0], Mapping)
-        dicts: list[dict[str, Any]] = given if grouped else [{"params": given}]
+        given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        grouped = bool(given) and isinstance(given[0], Mapping)
+        dicts: list[Any] = given if grouped else [{"params": given}]
         self.param_groups: list[ParamGroup] = []
         seen: set[int] = set()
         for entry in dicts:
@@ -125,14 +129,29 @@ class Optimizer:
             if extra := own.keys() - options.keys():
                 raise TypeError(f"{type(self).__name__}: unknown options {sorted(extra)}")
             self.check_options(own)
-            members = list(entry["params"])
-            for p in members:
-                if id(p) in seen:
-                    raise ValueError(f"{type(self).__name__}: a parameter was given twice")
-                seen.add(id(p))
+            members = entry["params"]
+            members = [members] if isinstance(members, Tensor) else list(members)
+            self.check_params(members, seen)
             group_lr = entry.get("lr", lr)
             self.check_lr(group_lr)
             self.param_groups.append(ParamGroup(members, group_lr, own, self.moment_names(own)))
+
+    def check_params(self, params: list[Any], seen: set[int]) -> None:
+        """Raise ValueError or TypeError for what cannot be trained, or is `seen` already."""
+        name = type(self).__name__
+        if not params:
+            raise ValueError(f"{name}: no parameters were given")
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(
+                    f"{name}: parameters are Tensors, not {type(p).__name__}; "
+                    "use model.parameters()"
+                )
+            if p.node is not None:
+                raise ValueError(f"{name}: only a leaf can be trained, this is a result: {p!r}")
+            if id(p) in seen:
+                raise ValueError(f"{name}: a parameter was given twice")
+            seen.add(id(p))
 
     def check_lr(self, lr: float) -> None:
         """Raise ValueError unless the learning rate is finite and not negative."""
@@ -144,7 +163,7 @@ class Optimizer:
         for key, value in options.items():
             if key in ("beta1", "beta2", "rho", "alpha") and not 0 <= value < 1:
                 raise ValueError(f"{type(self).__name__}: {key} must be in [0, 1), not {value}")
-            if isinstance(value, float) and value < 0:
+            if not value >= 0:
                 raise ValueError(f"{type(self).__name__}: {key} must not be negative, not {value}")
 
     def moment_names(self, options: dict[str, Any]) -> list[str]:
@@ -217,8 +236,6 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
     ):
-        if nesterov and (momentum <= 0 or dampening != 0):
-            raise ValueError("SGD: nesterov needs a positive momentum and no dampening")
         super().__init__(
             params,
             lr,
@@ -227,6 +244,11 @@ class SGD(Optimizer):
             weight_decay=weight_decay,
             nesterov=nesterov,
         )
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        super().check_options(options)
+        if options["nesterov"] and not (options["momentum"] > 0 and options["dampening"] == 0):
+            raise ValueError("SGD: nesterov needs a positive momentum and no dampening")
 
     def moment_names(self, options: dict[str, Any]) -> list[str]:
         return ["momentum_buffer"] if options["momentum"] else []

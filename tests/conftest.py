@@ -1,0 +1,60 @@
+"""What all tests share: the backend they run under, and how hypothesis draws."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from tinynn.backend import Backend, use_backend
+from tinynn.gradcheck_cases import Draw
+
+# The same examples on every run, and no deadline: the first call of a kernel compiles it.
+# `pytest --hypothesis-profile=dev` looks further and differently each time.
+hypothesis.settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=20,
+    suppress_health_check=[
+        hypothesis.HealthCheck.function_scoped_fixture,  # `backend` is the same for each example
+        hypothesis.HealthCheck.too_slow,  # on a busy machine
+    ],
+)
+hypothesis.settings.register_profile(
+    "dev", hypothesis.settings.get_profile("ci"), derandomize=False, max_examples=200
+)
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(params=["reference", "numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each backend in turn, current during the test."""
+    if request.param == "cupy":
+        cupy = pytest.importorskip("cupy")
+        if not cupy.is_available():
+            pytest.skip("no GPU")
+    with use_backend(request.param) as backend:
+        yield backend
+
+
+class HypothesisDraw(Draw):
+    """Draws sizes and options through hypothesis, so that a failing case is shrunk."""
+
+    def __init__(self, data: st.DataObject):
+        super().__init__(np.random.default_rng(data.draw(st.integers(0, 2**32 - 1), "seed")))
+        self.data = data
+
+    def integer(self, low: int, high: int) -> int:
+        return self.data.draw(st.integers(low, high))
+
+    def choice(self, options: Sequence[Any]) -> Any:
+        return options[self.integer(0, len(options) - 1)]
+
+
+@pytest.fixture(scope="session")
+def drawing() -> Callable[[st.DataObject], Draw]:
+    """Makes a hypothesis-driven `Draw` out of `data`."""
+    return HypothesisDraw

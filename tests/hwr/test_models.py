@@ -1,0 +1,191 @@
+"""Contracts of every registered model and dataset, and the sizes the papers' networks have."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hwr.data
+import tinynn as tn
+from hwr import models
+from hwr.errors import UserError
+from hwr.summary import layers
+from tinynn import functional as F
+from tinynn import optim, state
+from tinynn.nn import Module
+
+# Narrow, so that a step on the reference backend takes milliseconds. Others have their defaults.
+SMALL: dict[str, list[dict[str, Any]]] = {
+    "resnet18": [{"stem": "7x7", "width": 4}, {"stem": "3x3", "width": 2}],
+    "mlp": [{"width": 16}],
+}
+CASES = [(name, options) for name in models.models.names() for options in SMALL.get(name, [{}])]
+every_model = pytest.mark.parametrize(("name", "options"), CASES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """These networks are too small to share out."""
+    threads = tn.get_num_threads()
+    tn.set_num_threads(1)
+    yield
+    tn.set_num_threads(threads)
+
+
+def parameters(model: Module) -> int:
+    """The number of trained numbers."""
+    return sum(p.size for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "count"),
+    [
+        ("resnet18", {"stem": "7x7"}, 11_175_370),
+        ("resnet18", {"stem": "3x3"}, 11_172_810),
+        ("resnet18", {"stem": "3x3", "width": 32}, 2_797_034),
+        ("resnet18", {"stem": "3x3", "width": 24}, 1_574_770),
+        ("resnet18", {"stem": "3x3", "width": 16}, 701_178),
+        ("resnet18", {"stem": "3x3", "width": 8}, 176_258),
+        # torchvision's own, for 1000 classes of colour images
+        ("resnet18", {"classes": 1000, "channels": 3}, 11_689_512),
+        ("mlp", {}, 669_706),
+        ("fast", {}, 166_258),
+    ],
+)
+def test_parameters(name: str, options: dict[str, Any], count: int) -> None:
+    assert parameters(models.create(name, **options)) == count
+
+
+@pytest.mark.parametrize(("stem", "millions"), [("7x7", 33.011), ("3x3", 455.801)])
+def test_multiply_adds_of_resnet18(stem: str, millions: float) -> None:
+    rows = layers(models.create("resnet18", stem=stem), (28, 28, 1))
+    assert sum(row.multiply_adds for row in rows) / 1e6 == pytest.approx(millions, abs=5e-4)
+    assert all(row.valid_multiply_adds <= row.multiply_adds for row in rows)
+    live = sum(row.live_weights for row in rows) / sum(row.weights for row in rows)
+    assert round(100 * (1 - live)) == (62 if stem == "7x7" else 0)
+
+
+def test_running_statistics_of_resnet18() -> None:
+    buffers = dict(models.create("resnet18").named_buffers())
+    count = sum(b.size for name, b in buffers.items() if "running_" in name)
+    assert count == 9_600
+
+
+def torchvision_names() -> Iterator[str]:
+    """The state names of torchvision's resnet18, in its order.
+
+    The stem is `conv1`, `bn1`; stage s = 1..4 is `layer{s}`, with blocks 0 and 1 of `conv1`, `bn1`,
+    `conv2`, `bn2`; the first block of stages 2 to 4 adds `downsample.0`, a convolution, and
+    `downsample.1`, its normalisation; then `fc`. A convolution has a weight; a normalisation weight
+    and bias, running mean and variance and a counter of batches; `fc` weight and bias.
+    """
+    layers = ["conv1", "bn1"]
+    for stage in (1, 2, 3, 4):
+        for block in (0, 1):
+            prefix = f"layer{stage}.{block}"
+            layers += [f"{prefix}.{name}" for name in ("conv1", "bn1", "conv2", "bn2")]
+            if stage > 1 and block == 0:
+                layers += [f"{prefix}.downsample.0", f"{prefix}.downsample.1"]
+    for layer in layers:
+        yield f"{layer}.weight"
+        if "bn" in layer or layer.endswith("downsample.1"):
+            yield f"{layer}.bias"
+            yield f"{layer}.running_mean"
+            yield f"{layer}.running_var"
+            yield f"{layer}.num_batches_tracked"
+    yield from ("fc.weight", "fc.bias")
+
+
+@pytest.mark.parametrize("stem", ["7x7", "3x3"])
+def test_names_and_layout_are_torchvisions(stem: str) -> None:
+    names = list(torchvision_names())
+    assert len(names) == 122
+    tensors = state.to_torch(models.create("resnet18", stem=stem, width=4, channels=3))
+    assert list(tensors) == names
+    kernel = (7, 7) if stem == "7x7" else (3, 3)
+    assert tensors["conv1.weight"].shape == (4, 3, *kernel)
+    assert tensors["layer2.0.downsample.0.weight"].shape == (8, 4, 1, 1)
+    assert tensors["fc.weight"].shape == (10, 32)
+
+
+@every_model
+@pytest.mark.parametrize(("classes", "channels"), [(2, 1), (47, 3)])
+def test_any_classes_and_channels(
+    name: str, options: dict[str, Any], classes: int, channels: int
+) -> None:
+    model = models.create(name, classes=classes, channels=channels, seed=0, **options)
+    x = np.random.default_rng(0).normal(size=(3, 28, 28, channels)).astype(np.float32)
+    for training in (True, False):
+        logits = model.train(training)(tn.Tensor(x))
+        assert logits.shape == (3, classes)
+        assert logits.dtype == np.float32
+        assert np.isfinite(logits.numpy()).all()
+
+
+@every_model
+def test_eight_images_are_learnt_by_heart(name: str, options: dict[str, Any]) -> None:
+    data = hwr.data.load("mnist", split="test").subset(range(8))
+    x = hwr.data.Normalize(0.1307, 0.3081)(data.images)
+    with tn.use_backend("reference"):
+        model = models.create(name, seed=0, **options).train()
+        optimizer = optim.Adam(model.parameters(), lr=2e-2)
+        for _ in range(40):
+            logits = model(tn.Tensor(x))
+            loss = F.cross_entropy(logits, data.labels)
+            if loss.item() < 0.1:
+                break
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        assert loss.item() < 0.1
+        assert logits.argmax(1).numpy().tolist() == data.labels.tolist()
+
+
+@every_model
+def test_state_survives_a_file(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = tn.Tensor(rng.normal(size=(4, 28, 28, 1)).astype(np.float32))
+    model, other = (models.create(name, seed=seed, **options) for seed in (0, 1))
+    with tn.no_grad():
+        model.train()(x)  # running statistics of its own
+        state.save(model, tmp_path / "weights.safetensors", {"name": name})
+        assert state.load(other, tmp_path / "weights.safetensors") == {"name": name}
+        own, loaded = model.state_dict(), other.state_dict()
+        assert own.keys() == loaded.keys()
+        assert [n for n in own if own[n].tobytes() != loaded[n].tobytes()] == []
+        assert np.array_equal(model.eval()(x).numpy(), other.eval()(x).numpy())
+
+
+@every_model
+def test_a_seed_is_a_network(name: str, options: dict[str, Any]) -> None:
+    a, b, c = (models.create(name, seed=seed, **options).state_dict() for seed in (3, 3, 4))
+    d = models.create(name, generator=np.random.default_rng(3), **options).state_dict()
+    assert [n for n in a if not np.array_equal(a[n], b[n]) or not np.array_equal(a[n], d[n])] == []
+    drawn = [n for n in a if a[n].ndim > 1]
+    assert [n for n in drawn if np.array_equal(a[n], c[n])] == []
+
+
+def test_what_is_no_model_is_refused() -> None:
+    with pytest.raises(UserError, match="unknown model 'resnet-18'; did you mean 'resnet18'"):
+        models.create("resnet-18")
+    with pytest.raises(UserError, match="model 'mlp' has no option 'depth'; it has: width, "):
+        models.create("mlp", depth=3)
+    with pytest.raises(UserError, match=r"model 'resnet18': .*positive integer, not 0"):
+        models.create("resnet18", width=0)
+
+
+@pytest.mark.parametrize("name", hwr.data.datasets.names())
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_dataset_keeps_its_shapes_and_labels(name: str, split: str) -> None:
+    data = hwr.data.load(name, split=split)
+    assert data.images.dtype == np.uint8
+    assert data.images.ndim == 4
+    assert data.images.flags.c_contiguous
+    assert data.labels.shape == (len(data.images),)
+    assert sorted(set(data.labels.tolist())) == list(range(len(data.classes)))
+    assert len(set(data.classes)) == len(data.classes)
+    again = hwr.data.load(name, split=split)
+    assert np.array_equal(data.images, again.images)
+    assert np.array_equal(data.labels, again.labels)

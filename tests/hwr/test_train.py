@@ -1,0 +1,361 @@
+"""What `python -m hwr.train` shows, writes, and makes of its options."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinynn as tn
+from hwr import models, progress, train
+from hwr.config import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from hwr.evaluate import Evaluation
+from hwr.options import configure, parser
+from hwr.recipes import DEFAULT, Recipe, recipes
+from hwr.summary import layers
+from tinynn import functional as F
+from tinynn.kernels.threads import usable_cpus
+
+Cli = Callable[..., Any]
+TINY = ["--model", "mlp", "--width", 16, "--validation", 100, "--batch-size", 50, "--threads", 1]
+
+
+@pytest.fixture
+def tiny_paper() -> Iterator[Recipe]:
+    """The paper's recipe under another name, with a network a sixteenth as wide."""
+    recipe = replace(
+        recipes.get(DEFAULT),
+        name="tiny-paper",
+        model_options={"stem": "7x7", "width": 4},
+        validation=80,
+        batch_size=64,
+    )
+    recipes.register(recipe.name)(recipe)
+    yield recipe
+    del recipes._entries[recipe.name]
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def config(folder: Path) -> dict[str, Any]:
+    """A run's config.json."""
+    values: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return values
+
+
+def weights(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint."""
+    return tn.state.read_arrays(path)[0]
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    """Whether two checkpoints hold the same bits."""
+    return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+def test_without_options_the_papers_network_is_trained() -> None:
+    config = configure(vars(parser().parse_args([])))
+    recipe = config.recipe
+    assert recipe.model == "resnet18"
+    assert recipe.model_options == {"stem": "7x7", "width": 64}
+    assert (recipe.dataset, recipe.validation, recipe.epochs) == ("mnist", 5000, 2)
+    assert (recipe.claim(), config.train_size, config.limit_batches) == (99.05, None, None)
+    assert (config.seed, config.backend, config.threads) == (0, "numpy", usable_cpus())
+    assert config.data_dir is None  # the data inside the package
+
+
+def test_two_epochs_from_start_to_end(
+    cli: Cli, digits: Path, tmp_path: Path, tiny_paper: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    run = cli("train", "--recipe", tiny_paper.name, "--data-dir", digits, "--threads", 1)
+    assert run.code == 0
+    folder = tmp_path / "runs" / "tiny-paper"
+    names = ["best.safetensors", "config.json", "last.safetensors", "metrics.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+
+    pattern = r"""
+tiny-paper: resnet18 \(stem 7x7, width 4\), 44,710 parameters
+mnist: 320 images to train, 80 held out
+epochs 2, batches an epoch 5, batch size 64, adam at 0\.003 \(one-cycle\), seed 0, backend numpy, threads 1
+folder: runs/tiny-paper
+epoch 1/2: training loss \d\.\d{4}, validation loss [\d.]+, accuracy [\d.]+ %, [\d,]+ images/s, \d:\d\d
+epoch 2/2: training loss \d\.\d{4}, validation loss [\d.]+, accuracy [\d.]+ %, [\d,]+ images/s, \d:\d\d
+test accuracy [\d.]+ % \(95 % interval [\d.]+ to [\d.]+ %; \d+ of 200\); the paper reports 99\.05 % after 2 epochs
+total time: \d:\d\d
+checkpoint: runs/tiny-paper/last\.safetensors
+next: python -m hwr\.evaluate runs/tiny-paper
+"""  # noqa: E501
+    assert re.fullmatch(pattern, "\n" + run.out), run.out
+    line = r"epoch 2/2: 64 of 320 images, loss \d\.\d{4}, [\d,]+ images/s, \d:\d\d left\n"
+    assert re.search(line, run.err), run.err  # plain progress lines: this is no terminal
+    assert "nan" not in run.err
+    assert "\r" not in run.err
+
+    first, second, test = metrics(folder)
+    assert (first["epoch"], first["step"]) == (1, 5)
+    assert (second["epoch"], second["step"]) == (2, 10)
+    for epoch in (first, second):
+        assert 0 < epoch["train_loss"] < 10
+        assert 0 < epoch["validation_loss"] < 10
+        assert 0 <= epoch["validation_accuracy"] <= 1
+        assert epoch["images_per_s"] > 0
+        assert epoch["seconds"] > 0
+    assert test["test_correct"] / 200 == test["test_accuracy"]
+
+    facts = config(folder)["facts"]
+    assert facts["parameters"] == 44_710
+    assert facts["classes"] == 10
+    assert set(facts["versions"]) == {
+        "python",
+        "machine",
+        "tinynn",
+        "numpy",
+        "numba",
+        "safetensors",
+    }
+    assert facts["versions"]["tinynn"] == tn.__version__
+
+    shown = cli("evaluate", folder)
+    assert shown.code == 0
+    accuracy = re.search(r"test accuracy [^;]*; \d+ of 200\)", run.out)
+    assert accuracy is not None
+    assert accuracy[0] in shown.out.splitlines()  # the very same
+    assert "the paper reports 99.05 % after 2 epochs" in shown.out
+
+
+def test_the_best_weights_are_the_best_on_the_held_out_images(
+    cli: Cli, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, kept = [], []
+    accuracies = iter([60, 80, 80, 70])
+    losses = iter([1.0, 1.0, 0.5, 0.1])
+
+    def scripted(model: Any, loader: Any, label: str) -> Evaluation:
+        asked.append((label, loader.dataset.split, len(loader.dataset)))
+        confusion = np.zeros((10, 10), np.int64)
+        if label == "validating":
+            kept.append(tn.state.to_torch(model))
+            right = next(accuracies)
+            confusion[0] = right, 100 - right, *[0] * 8
+            return Evaluation(next(losses), confusion)
+        confusion[0, 0] = 200  # the test images would praise the last epoch
+        return Evaluation(0.0, confusion)
+
+    monkeypatch.setattr(train, "evaluate", scripted)
+    run = cli("train", *TINY, "--epochs", 4, "--data-dir", digits, "--output-dir", "run")
+    assert run.code == 0
+    assert asked == [("validating", "train", 100)] * 4 + [("testing", "test", 200)]
+    best, facts = tn.state.read_arrays("run/best.safetensors")
+    assert same(best, kept[2])  # more right than epoch 1, less loss than epoch 2
+    assert facts == {"epoch": 3, "accuracy": 0.8, "loss": 0.5}
+    last = weights(Path("run/last.safetensors"))
+    assert same({name: last[name] for name in best}, kept[3])
+
+
+def test_without_held_out_images_the_last_weights_are_the_best(cli: Cli, digits: Path) -> None:
+    run = cli("train", *TINY, "--validation", 0, "--data-dir", digits, "--output-dir", "run")
+    assert run.code == 0
+    assert "400 images to train\n" in run.out
+    assert "validation" not in run.out
+    best, last = weights(Path("run/best.safetensors")), weights(Path("run/last.safetensors"))
+    assert same(best, {name: last[name] for name in best})
+
+
+def test_a_seed_is_a_run(cli: Cli, digits: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        options = ("--seed", seed, "--data-dir", digits, "--output-dir", name)
+        assert cli("train", "--width", 4, *TINY[4:], "--epochs", 1, *options).code == 0
+    a, b, c = (weights(Path(name, "last.safetensors")) for name in "abc")
+    assert same(a, b)
+    assert all(not np.array_equal(a[n], c[n]) for n in ("conv1.weight", "fc.weight", "bn1.bias"))
+    splits = [config(Path(name))["facts"]["validation_split"] for name in "abc"]
+    assert splits[0] == splits[1] != splits[2]
+
+
+def test_both_backends_learn_the_same(cli: Cli, digits: Path) -> None:
+    for backend in ("numpy", "reference"):
+        options = ("--backend", backend, "--data-dir", digits, "--output-dir", backend)
+        run = cli("train", "--width", 4, *TINY[4:], "--limit-batches", 3, *options)
+        assert run.code == 0
+        assert f"backend {backend}," in run.out
+    fast, plain = metrics(Path("numpy")), metrics(Path("reference"))
+    for epoch in (0, 1):
+        for figure in ("train_loss", "validation_loss"):
+            # Sums in another order differ by float32's 6e-8, and Adam's first steps, which divide
+            # by small gradients, magnify that.
+            assert fast[epoch][figure] == pytest.approx(plain[epoch][figure], rel=2e-3)
+
+
+def test_options_decide_how_much_is_trained(cli: Cli, digits: Path) -> None:
+    options = "--epochs 3 --batch-size 40 --train-size 150 --limit-batches 2 --lr 0.5"
+    run = cli(
+        "train", *TINY, *options.split(), "--data-dir", digits, "--output-dir", "some/where/run"
+    )
+    assert run.code == 0
+    folder = Path("some/where/run")
+    values = config(folder)
+    assert values["recipe"]["epochs"] == 3
+    assert values["recipe"]["batch_size"] == 40
+    assert values["recipe"]["lr"] == 0.5
+    assert values["recipe"]["claimed"] == {}  # no longer the paper's network
+    assert "the paper reports" not in run.out
+    assert values["limit_batches"] == 2
+    assert values["data_dir"] == str(digits)
+    assert values["facts"]["train_images"] == values["train_size"] == 150
+    assert [line["step"] for line in metrics(folder)] == [2, 4, 6, 6]
+    last, standing = tn.state.read_arrays(folder / "last.safetensors")
+    assert standing["step"] == 6
+    assert standing["finished"]
+    assert last["optimizer.0.lr"][0] == pytest.approx(0.5 / 25 / 1e4)  # the end of one cycle
+
+
+def test_the_learning_rate_matters(cli: Cli, digits: Path) -> None:
+    for lr in ("0", "0.01"):
+        options = ("--lr", lr, "--schedule", "constant", "--data-dir", digits, "--output-dir", lr)
+        assert cli("train", *TINY, "--epochs", 3, *options).code == 0
+    still, moving = metrics(Path("0")), metrics(Path("0.01"))
+    assert still[0]["train_loss"] == pytest.approx(still[2]["train_loss"], rel=1e-6)
+    assert moving[2]["train_loss"] < 0.8 * moving[0]["train_loss"]
+
+
+def test_every_optimizer_and_schedule_trains(cli: Cli, digits: Path) -> None:
+    pairs = {(name, "constant") for name in OPTIMIZERS} | {("sgd", name) for name in SCHEDULES}
+    for optimizer, schedule in sorted(pairs):
+        options = ("--optimizer", optimizer, "--schedule", schedule)
+        folder = f"{optimizer}-{schedule}-run"
+        rest = ("--epochs", 1, "--data-dir", digits, "--output-dir", folder)
+        run = cli("train", *TINY, *options, *rest)
+        assert run.code == 0, run.err
+        assert f"{optimizer} at 0.003 ({schedule})" in run.out
+    momentum = ("--optimizer", "sgd", "--momentum", 0.9)
+    rest = ("--epochs", 1, "--data-dir", digits, "--output-dir", "momentum")
+    assert cli("train", *TINY, *momentum, *rest).code == 0
+    assert "optimizer.0.momentum_buffer" in weights(Path("momentum/last.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [1, 1, 1, 1, 1, 1, 1]),
+        ("cosine", [1, 0.9330, 0.75, 0.5, 0.25, 0.0670, 0]),
+        ("step", [1, 1, 0.1, 0.1, 0.01, 0.01, 0.001]),
+        ("exponential", [1, 0.9655, 0.9322, 0.9, 0.8689, 0.8390, 0.81]),
+        ("one-cycle", [0.04, 0.9698, 0.75, 0.4132, 0.1170, 4e-6, 4e-6]),  # the top is at 0.5
+    ],
+)
+def test_schedules_over_two_epochs_of_three_steps(schedule: str, rates: list[float]) -> None:
+    recipe = replace(recipes.get("fast"), optimizer="sgd", lr=1.0, schedule=schedule, epochs=2)
+    model = models.create("mlp", width=1)
+    optimizer = make_optimizer(recipe, model)
+    steps = make_schedule(recipe, optimizer, 6)
+    seen = [optimizer.param_groups[0].lr]
+    for _ in range(6):
+        steps.step()
+        seen.append(optimizer.param_groups[0].lr)
+    assert seen == pytest.approx(rates, abs=1e-4)
+
+
+def test_folders_are_never_taken_twice(cli: Cli, digits: Path) -> None:
+    for name in ("mlp-16", "mlp-16-2", "mlp-16-3"):
+        run = cli("train", *TINY, "--epochs", 1, "--limit-batches", 1, "--data-dir", digits)
+        assert f"folder: runs/{name}\n" in run.out
+    before = Path("runs/mlp-16/last.safetensors").read_bytes()
+    run = cli("train", *TINY, "--data-dir", digits, "--output-dir", "runs/mlp-16")
+    assert run.code == 2
+    assert run.err.startswith("hwr.train: error: runs/mlp-16 already holds a run; choose another")
+    assert Path("runs/mlp-16/last.safetensors").read_bytes() == before
+
+
+def test_a_dry_run_shows_the_network_and_writes_nothing(cli: Cli, tmp_path: Path) -> None:
+    run = cli("train", "--dry-run", "--batch-size", 2, "--threads", 1)
+    assert run.code == 0
+    assert list(tmp_path.iterdir()) == []
+    lines = run.out.splitlines()
+    assert lines[0].split() == ["layer", "kind", "output", "parameters", "mult-adds", "live"]
+    assert lines[1].split() == ["conv1", "Conv2d", "14x14x64", "3,136", "614,656", "100", "%"]
+    assert "11,175,370 parameters; 33.011 million multiply-adds an image" in run.out
+    assert "62 % only ever see padding" in run.out
+    assert re.search(r"peak memory of a training step at batch 2: \d+ MiB of arrays", run.out)
+
+
+def test_dead_weights_are_those_without_a_gradient() -> None:
+    with tn.use_backend("reference"):
+        model = models.create("resnet18", width=4, seed=0)
+        rows = {row.name: row for row in layers(model, (28, 28, 1))}
+        x = np.random.default_rng(0).normal(size=(64, 28, 28, 1)).astype(np.float32)
+        logits = model.train()(tn.Tensor(x))
+        F.cross_entropy(logits, np.arange(64) % 10).backward()
+    for name, parameter in model.named_parameters():
+        row = rows[name.removesuffix(".weight").removesuffix(".bias")]
+        if row.kind == "Conv2d":
+            assert parameter.grad is not None
+            assert np.count_nonzero(parameter.grad) == row.live_weights, name
+    live = sum(row.live_weights for row in rows.values())
+    assert live / sum(row.weights for row in rows.values()) == pytest.approx(0.38, abs=0.005)
+
+
+def test_a_dry_run_leaves_the_model_as_it_was() -> None:
+    model = models.create("fast", seed=0)
+    layers(model, (28, 28, 1))
+    assert all("forward" not in vars(module) for module in model.modules())
+
+
+def test_recipes_are_listed(cli: Cli, tmp_path: Path) -> None:
+    run = cli("train", "--list-recipes")
+    assert run.code == 0
+    assert "chi2022-resnet18\n  Chi, Li and Huang" in run.out
+    assert "resnet18 (stem 7x7, width 64) on mnist" in run.out
+    assert "99.05 % after 2 epochs, 99.29 % after 5 epochs" in run.out
+    assert [name for name in recipes.names() if f"{name}\n" not in run.out] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_can_be_prepared(name: str, digits: Path) -> None:
+    recipe = recipes.get(name)
+    assert recipe.name == name
+    typed = ["--recipe", name, "--data-dir", str(digits), "--validation", "80"]
+    run = train.prepare(configure(vars(parser().parse_args(typed))))
+    assert run.config.facts["parameters"] > 0
+    assert run.config.facts["recipe"] == name
+    assert all(0 < accuracy < 100 for accuracy in recipe.claimed.values())
+
+
+def test_help_shows_every_default() -> None:
+    shown = " ".join(parser().format_help().split())
+    recipe = recipes.get(DEFAULT)
+    for flag, default in {
+        "recipe": DEFAULT,
+        "model": recipe.model,
+        "stem": "7x7",
+        "width": 64,
+        "epochs": 2,
+        "batch-size": recipe.batch_size,
+        "optimizer": recipe.optimizer,
+        "lr": recipe.lr,
+        "schedule": recipe.schedule,
+        "momentum": recipe.momentum,
+        "weight-decay": recipe.weight_decay,
+        "label-smoothing": recipe.label_smoothing,
+        "validation": recipe.validation,
+        "train-size": "all",
+        "limit-batches": "all",
+        "seed": 0,
+        "backend": "numpy",
+        "threads": f"{usable_cpus()}, the processors here",
+        "data-dir": "the data inside the package",
+        "output-dir": "runs/RECIPE",
+        "resume": "a new run",
+        "save-every": 120,
+    }.items():
+        assert re.search(rf" --{flag} \S+ [^()]*(\([^()]*\) )?\(default: {default}\)", shown), flag
+    valued = [a for a in parser()._actions if a.nargs != 0]
+    assert all("(default: " in str(action.help) for action in valued)

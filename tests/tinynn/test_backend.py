@@ -1,0 +1,92 @@
+"""The table of kernels: its names, its overrides and their checks."""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinynn as tn
+from tinynn.kernels import reference
+
+
+def test_the_first_backend_named_is_the_default() -> None:
+    assert tn.backend_names()[0] == tn.current_backend().name == "numpy"
+
+
+def test_a_backend_is_loaded_once() -> None:
+    assert tn.get_backend("reference") is tn.get_backend("reference")
+
+
+def test_every_backend_has_the_kernels_of_the_reference() -> None:
+    assert list(tn.get_backend("numpy").kernels) == list(reference.KERNELS)
+
+
+def test_an_unknown_backend_comes_with_a_suggestion() -> None:
+    message = r"unknown backend 'nunpy'; did you mean 'numpy'\? Known: numpy, reference, cupy"
+    with pytest.raises(ValueError, match=message):
+        tn.get_backend("nunpy")
+    with pytest.raises(ValueError, match=r"unknown backend 'xyz'; Known: numpy"):
+        tn.get_backend("xyz")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_an_absent_backend_names_what_to_install() -> None:
+    with pytest.raises(ImportError, match=r"pip install 'tinynn\[cuda13\]'"):
+        tn.get_backend("cupy")
+    assert tn.current_backend().name == "numpy"
+
+
+def test_override_replaces_kernels_and_leaves_the_original_alone() -> None:
+    def relu(x: Any) -> Any:
+        return np.maximum(x, 0) + 1
+
+    original = tn.get_backend("reference")
+    changed = original.override("changed", relu=relu)
+    with tn.use_backend(changed):
+        assert tn.Tensor([-1.0]).relu().item() == 1
+    with tn.use_backend(original):
+        assert tn.Tensor([-1.0]).relu().item() == 0
+    assert changed.name == "changed"
+    assert changed.xp is np
+    assert changed.tanh is original.tanh
+
+
+def test_override_of_an_unknown_kernel_raises_at_once() -> None:
+    with pytest.raises(TypeError, match=r"no kernel 'conv2'; did you mean 'conv2d'\?"):
+        tn.get_backend("reference").override("mine", conv2=lambda x, w: x)
+
+
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        lambda x: x,
+        lambda dy, y, extra: dy,
+        lambda y, dy: dy,
+        lambda dy, output: dy,
+    ],
+)
+def test_override_with_another_signature_raises_at_once(kernel: Any) -> None:
+    message = r"kernel relu_grad takes .*the reference takes \['dy', 'y'\]"
+    with pytest.raises(TypeError, match=message):
+        tn.get_backend("reference").override("mine", relu_grad=kernel)
+
+
+def test_an_unknown_kernel_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no kernel 'conv3d'"):
+        _ = tn.get_backend("reference").conv3d
+
+
+def test_arrays_go_to_a_backend_and_come_back(backend: tn.Backend) -> None:
+    array = np.arange(6, dtype="float32").reshape(2, 3)
+    there = backend.asarray(array)
+    assert backend.owns(there)
+    back = backend.to_numpy(there)
+    assert isinstance(back, np.ndarray)
+    np.testing.assert_array_equal(back, array)
+    back[0, 0] = 99  # a copy: nothing else changes
+    assert backend.to_numpy(there)[0, 0] == 0
+
+
+def test_a_backend_introduces_itself() -> None:
+    assert repr(tn.get_backend("reference")).startswith("Backend('reference', ")

@@ -1,0 +1,550 @@
+"""Every fast kernel against the reference, and the identities the reference itself must keep.
+
+The truth is the reference in float64 on the same numbers. A kernel that replaces a reference
+kernel and has no cases here fails the suite.
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinynn as tn
+from tinynn.backend import Backend, backend_names, get_backend
+from tinynn.gradcheck_cases import Draw, convolution, pooling
+from tinynn.kernels import reference
+from tinynn.kernels.geometry import conv_output_size, live_taps, tap_visits
+
+Arguments = list[Any]
+Drawing = Callable[[st.DataObject], Draw]
+
+
+class KernelCases(NamedTuple):
+    """Draws arguments; `tolerance` is the error in float32, relative to the largest output."""
+
+    make: Callable[[Draw], Arguments]
+    tolerance: float
+
+
+CASES: dict[str, KernelCases] = {}
+
+# Tolerances, in float32 roundings of 6e-8; in float64 the same number of roundings of 1.1e-16.
+COPIED = 0.0  # a choice among its inputs: not one rounding
+ELEMENTWISE = 1e-6  # a handful of roundings, and exp and tanh to one or two
+PRODUCT = 4e-6  # sums of up to a thousand products: about the square root of their number
+NORMALISED = 2e-5  # x - mean loses digits when the mean is ten standard deviations
+DOUBLE = 2e-9  # float64 unit roundoff over float32's, by which a tolerance shrinks
+
+
+def cases(tolerance: float, *names: str) -> Callable[..., Any]:
+    """Enter a maker of arguments for kernels of the same parameters (by default its own name)."""
+
+    def enter(make: Callable[..., Arguments]) -> Callable[..., Arguments]:
+        for name in names or (make.__name__,):
+            CASES[name] = KernelCases(make, tolerance)
+        return make
+
+    return enter
+
+
+# -- convolution and matrix products -------------------------------------------------------------
+
+
+class Convolution(NamedTuple):
+    """The arrays of a drawn convolution and its geometry: stride, padding, dilation, groups."""
+
+    x: np.ndarray
+    w: np.ndarray
+    dy: np.ndarray
+    geometry: tuple[Any, ...]
+
+
+def a_convolution(draw: Draw) -> Convolution:
+    x_shape, w_shape, options = convolution(draw)
+    n, h, w, c = x_shape
+    size = draw.choice(["tiny", "tiny", "a few slices", "pointwise", "ungrouped"])
+    if size == "a few slices":  # more patches than a kernel may want to hold at once
+        (n, h, w, c), w_shape = (7, 24, 24, 32), (3, 3, 3, 32 // options["groups"])
+        options = {"stride": (1, 1), "padding": ((1, 1), (1, 1)), "dilation": (1, 1), "groups": 1}
+        w_shape = (3, 3, 3, 32)
+    elif size == "pointwise":
+        w_shape = (w_shape[0], 1, 1, w_shape[3])
+        options |= {"padding": ((0, 0), (0, 0)), "stride": (1, 1)}
+    elif size == "ungrouped":
+        options["groups"], w_shape = 1, (*w_shape[:3], c)
+    sides = zip((h, w), w_shape[1:3], options["stride"], options["padding"], options["dilation"])
+    out = (conv_output_size(*side) for side in sides)
+    arrays = draw.normal(n, h, w, c), draw.normal(*w_shape), draw.normal(n, *out, w_shape[0])
+    return Convolution(*arrays, tuple(options.values()))
+
+
+@cases(PRODUCT)
+def conv2d(draw: Draw) -> Arguments:
+    conv = a_convolution(draw)
+    return [conv.x, conv.w, *conv.geometry]
+
+
+@cases(PRODUCT)
+def conv2d_input_grad(draw: Draw) -> Arguments:
+    conv = a_convolution(draw)
+    return [conv.dy, conv.w, conv.x.shape, *conv.geometry]
+
+
+@cases(PRODUCT)
+def conv2d_weight_grad(draw: Draw) -> Arguments:
+    conv = a_convolution(draw)
+    return [conv.dy, conv.x, conv.w.shape, *conv.geometry]
+
+
+@cases(PRODUCT)
+def matmul(draw: Draw) -> Arguments:
+    m, k, n = draw.integer(1, 40), draw.integer(1, 40), draw.integer(1, 40)
+    a_axes, b_axes = draw.choice([((), ()), ((3,), ()), ((2, 1), (3,))])
+    return [draw.normal(*a_axes, m, k), draw.normal(*b_axes, k, n)]
+
+
+# -- pooling -------------------------------------------------------------------------------------
+
+
+@cases(COPIED)
+def max_pool2d(draw: Draw) -> Arguments:
+    shape, options = pooling(draw, most_dilation=2)
+    x = np.round(2 * draw.normal(*shape))  # many equal maxima: the first one counts
+    kind = draw.choice(["numbers", "numbers", "some NaN", "some -inf", "all -inf"])
+    special = draw.normal(*shape) > (0.5 if kind.startswith("some") else -np.inf)
+    if kind != "numbers":
+        x = np.where(special, np.nan if kind == "some NaN" else -np.inf, x)
+    return [x, *options.values()]
+
+
+@cases(ELEMENTWISE)  # windows overlap: sums of up to nine
+def max_pool2d_grad(draw: Draw) -> Arguments:
+    x, *geometry = max_pool2d(draw)
+    _, tap = reference.max_pool2d(x, *geometry)
+    return [draw.normal(*tap.shape), tap, x.shape, *geometry]
+
+
+@cases(ELEMENTWISE)
+def avg_pool2d(draw: Draw) -> Arguments:
+    shape, options = pooling(draw)
+    del options["dilation"]
+    return [draw.normal(*shape), *options.values(), draw.flag(), draw.choice([None, 3])]
+
+
+@cases(ELEMENTWISE)
+def avg_pool2d_grad(draw: Draw) -> Arguments:
+    x, *geometry = avg_pool2d(draw)
+    return [draw.normal(*reference.avg_pool2d(x, *geometry).shape), x.shape, *geometry]
+
+
+# -- normalisation -------------------------------------------------------------------------------
+
+
+def an_image(draw: Draw) -> np.ndarray:
+    """(M, C) or (N, H, W, C), from a handful of rows to hundreds, around 0 or around 10."""
+    rows = draw.choice([(4,), (37,), (2, 3, 3), (3, 11, 10)])
+    return draw.columns(*rows, draw.choice([1, 2, 3, 17])) + draw.choice([0, 10])
+
+
+@cases(NORMALISED)
+def batch_norm(draw: Draw) -> Arguments:
+    x = an_image(draw)
+    c = x.shape[-1]
+    residual = draw.normal(*x.shape) if draw.flag() else None
+    return [x, draw.normal(c), draw.normal(c), residual, draw.flag(), draw.choice([1e-5, 0.1])]
+
+
+@cases(NORMALISED)
+def batch_norm_inference(draw: Draw) -> Arguments:
+    x, weight, bias, *rest = batch_norm(draw)
+    statistics = x.reshape(-1, x.shape[-1]).mean(0), draw.positive(x.shape[-1])
+    return [x, weight, bias, *statistics, *rest]
+
+
+@cases(NORMALISED, "batch_norm_grad", "batch_norm_inference_grad")
+def batch_norm_gradients(draw: Draw) -> Arguments:
+    x = an_image(draw)
+    c, relu = x.shape[-1], draw.flag()
+    y = np.maximum(draw.normal(*x.shape), 0) if relu else None
+    rows = x.reshape(-1, c)
+    statistics = draw.normal(c), rows.mean(0), rows.var(0)
+    return [draw.normal(*x.shape), x, y, *statistics, relu, 1e-5, draw.flag()]
+
+
+@cases(NORMALISED)
+def layer_norm(draw: Draw) -> Arguments:
+    m, d = draw.integer(1, 20), draw.integer(4, 40)
+    x = draw.columns(d, m).T + draw.choice([0, 10])
+    return [x, draw.normal(d), draw.normal(d), 1e-5]
+
+
+@cases(NORMALISED)
+def layer_norm_grad(draw: Draw) -> Arguments:
+    x, weight, _, eps = layer_norm(draw)
+    mean = x.mean(axis=1, keepdims=True)
+    rstd = (x.var(axis=1, keepdims=True) + eps) ** -0.5
+    return [draw.normal(*x.shape), x, weight, mean, rstd]
+
+
+# -- activations, softmax and its loss -----------------------------------------------------------
+
+
+@cases(COPIED, "relu")
+@cases(ELEMENTWISE, "sigmoid", "tanh", "silu", "erf")
+def one_array(draw: Draw) -> Arguments:
+    return [draw.choice([0.1, 1, 10]) * draw.normal(*draw.shape(1), draw.integer(1, 50))]
+
+
+@cases(ELEMENTWISE, "relu_grad", "sigmoid_grad", "tanh_grad", "silu_grad")
+def two_arrays(draw: Draw) -> Arguments:
+    (dy,) = one_array(draw)
+    return [dy, draw.rng.uniform(-1, 1, dy.shape)]
+
+
+@cases(ELEMENTWISE)
+def gelu(draw: Draw) -> Arguments:
+    return [*one_array(draw), draw.choice(["none", "tanh"])]
+
+
+@cases(ELEMENTWISE)
+def gelu_grad(draw: Draw) -> Arguments:
+    return [*two_arrays(draw), draw.choice(["none", "tanh"])]
+
+
+@cases(ELEMENTWISE, "softmax", "log_softmax")
+def one_array_and_an_axis(draw: Draw) -> Arguments:
+    (x,) = one_array(draw)
+    return [x, draw.integer(0, x.ndim - 1)]
+
+
+@cases(ELEMENTWISE, "softmax_grad", "log_softmax_grad")
+def two_arrays_and_an_axis(draw: Draw) -> Arguments:
+    x, axis = one_array_and_an_axis(draw)
+    return [draw.normal(*x.shape), reference.log_softmax(x, axis), axis]
+
+
+@cases(ELEMENTWISE)
+def cross_entropy(draw: Draw) -> Arguments:
+    m, c = draw.integer(1, 20), draw.integer(1, 20)
+    target = draw.rng.dirichlet(np.ones(c), m)
+    if draw.flag():
+        target = np.eye(c)[draw.rng.integers(0, c, m)]
+        target[:: draw.integer(1, 5)] = 0  # samples to ignore
+    return [draw.choice([1, 10]) * draw.normal(m, c), target]
+
+
+@cases(ELEMENTWISE)
+def cross_entropy_grad(draw: Draw) -> Arguments:
+    logits, target = cross_entropy(draw)
+    return [draw.normal(len(logits)), logits, target]
+
+
+# -- random masks and optimisers -----------------------------------------------------------------
+
+
+@cases(ELEMENTWISE)
+def keep_mask(draw: Draw) -> Arguments:
+    shape = draw.shape(1)
+    generator = np.random.default_rng(draw.integer(0, 99))
+    return [generator, shape, draw.choice([0.1, 0.5, 1.0]), draw.normal(*shape)]
+
+
+def weights(draw: Draw, moments: int) -> Arguments:
+    """w, dw and positive moments, all of one length; then lr."""
+    p = draw.choice([1, 3, 1000])
+    arrays = [draw.normal(p), draw.normal(p), *(draw.positive(p) for _ in range(moments))]
+    return [*arrays, np.array([draw.choice([0.1, 1e-3])])]
+
+
+def a_step(draw: Draw) -> np.ndarray:
+    return np.array([float(draw.choice([1, 2, 100]))])
+
+
+@cases(ELEMENTWISE)
+def update_sgd(draw: Draw) -> Arguments:
+    w, dw, velocity, lr = weights(draw, 1)
+    momentum, decay = draw.choice([0.0, 0.9]), draw.choice([0.0, 0.01])
+    variant = draw.choice(["plain", "dampened", "nesterov"])
+    damping = 0.5 if variant == "dampened" else 0.0
+    state = velocity if momentum else None
+    options = [momentum, damping, decay, variant == "nesterov"]
+    return [w, dw, state, lr, a_step(draw), *options]
+
+
+@cases(ELEMENTWISE)
+def update_adam(draw: Draw) -> Arguments:
+    betas = draw.choice([(0.9, 0.999), (0.0, 0.9)])
+    return [*weights(draw, 2), a_step(draw), *betas, 1e-8, draw.choice([0.0, 0.1]), draw.flag()]
+
+
+@cases(ELEMENTWISE)
+def update_rmsprop(draw: Draw) -> Arguments:
+    w, dw, square, mean, velocity, lr = weights(draw, 3)
+    centred, momentum = draw.flag(), draw.choice([0.0, 0.9])
+    square = square + 4  # larger than the squared mean, as running averages are
+    state = [square, mean if centred else None, velocity if momentum else None]
+    return [w, dw, *state, lr, 0.99, 1e-8, draw.choice([0.0, 0.1]), momentum]
+
+
+@cases(ELEMENTWISE)
+def update_adagrad(draw: Draw) -> Arguments:
+    options = draw.choice([0.0, 0.1]), draw.choice([0.0, 0.1]), 1e-10
+    return [*weights(draw, 1), a_step(draw), *options]
+
+
+@cases(ELEMENTWISE)
+def update_adadelta(draw: Draw) -> Arguments:
+    return [*weights(draw, 2), 0.9, 1e-6, draw.choice([0.0, 0.1])]
+
+
+# -- fast kernels against the reference ----------------------------------------------------------
+
+
+def find_drop_ins() -> Iterator[Any]:
+    """(backend, kernel) for every kernel that is not the reference's own."""
+    for backend in backend_names():
+        marks = [pytest.mark.gpu] if backend == "cupy" else []
+        try:
+            kernels = get_backend(backend).kernels
+        except ImportError:
+            continue
+        for name, function in kernels.items():
+            if function is not reference.KERNELS[name]:
+                yield pytest.param(backend, name, id=f"{backend}-{name}", marks=marks)
+
+
+DROP_INS = list(find_drop_ins())
+
+
+def layouts(array: np.ndarray, layout: str) -> np.ndarray:
+    """The same numbers lying differently in memory."""
+    if layout == "strided":
+        array = np.stack([array, array], axis=-1)[..., 0]
+    array.flags.writeable = layout != "read-only"
+    return array
+
+
+def in_dtype(name: str, arguments: Arguments, dtype: str) -> Arguments:
+    """A kernel's floating-point arrays in `dtype`; rates and step counts stay float64."""
+    parameters = inspect.signature(reference.KERNELS[name]).parameters
+    return [
+        a.astype(dtype)
+        if isinstance(a, np.ndarray) and a.dtype.kind == "f" and p not in ("lr", "step")
+        else a
+        for p, a in zip(parameters, arguments, strict=True)
+    ]
+
+
+def run(
+    backend: Backend, name: str, arguments: Arguments, dtype: str, layout: str = "contiguous"
+) -> tuple[list[Any], list[Any]]:
+    """-> a kernel's results, and its arrays after the call, as NumPy arrays (or None)."""
+    given: Arguments = []
+    for value in in_dtype(name, arguments, dtype):
+        value = copy.deepcopy(value)
+        if isinstance(value, np.ndarray):
+            value = backend.asarray(layouts(value, layout))
+        given.append(value)
+    returned = backend.kernels[name](*given)
+    results = returned if isinstance(returned, tuple) else (returned,)
+    arrays = [value for value in given if hasattr(value, "dtype")]
+    return [r if r is None else backend.to_numpy(r) for r in results], [
+        backend.to_numpy(a) for a in arrays
+    ]
+
+
+def assert_close(got: Any, expected: Any, tolerance: float) -> None:
+    """Integers equal; numbers within `tolerance` of the largest finite one, NaN where NaN."""
+    if expected is None:
+        assert got is None
+        return
+    assert got.shape == expected.shape
+    if expected.dtype.kind != "f":
+        assert got.dtype == expected.dtype
+        np.testing.assert_array_equal(got, expected)
+        return
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=tolerance * largest)
+
+
+def test_every_drop_in_has_cases() -> None:
+    missing = {param.values[1] for param in DROP_INS} - CASES.keys()
+    assert not missing, f"write cases in test_kernels.py for {sorted(missing)}"
+
+
+def test_every_reference_kernel_has_cases() -> None:
+    """So that whoever writes a drop-in finds its cases waiting."""
+    assert reference.KERNELS.keys() == CASES.keys()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("backend_name", "name"), DROP_INS)
+@given(data=st.data())
+@settings(max_examples=30)
+def test_a_drop_in_computes_what_the_reference_does(
+    backend_name: str, name: str, dtype: str, drawing: Drawing, data: st.DataObject
+) -> None:
+    draw = drawing(data)
+    backend = get_backend(backend_name)
+    arguments = in_dtype(name, CASES[name].make(draw), "float32")  # numbers that both dtypes hold
+    in_place = name.startswith("update_")
+    layout = "contiguous" if in_place else draw.choice(["contiguous", "strided", "read-only"])
+
+    expected, after = run(get_backend("reference"), name, arguments, "float64")
+    results, arrays = run(backend, name, arguments, dtype, layout)
+    tolerance = CASES[name].tolerance * (DOUBLE if dtype == "float64" else 1)
+    for got, true in zip(results, expected, strict=True):
+        assert_close(got, true, tolerance)
+        assert got is None or got.dtype.kind != "f" or got.dtype == dtype
+    for got, true in zip(arrays, after, strict=True):  # in place, or not touched at all
+        assert_close(got, true, tolerance if in_place else 0)
+
+    again, arrays_again = run(backend, name, arguments, dtype, layout)
+    for first, second in zip([*results, *arrays], [*again, *arrays_again], strict=True):
+        assert first is None or first.tobytes() == second.tobytes()  # bit for bit
+
+
+# -- what holds for every backend ----------------------------------------------------------------
+
+
+def inner(a: Any, b: Any) -> float:
+    """<a, b>, summed in float64."""
+    a, b = (tn.current_backend().to_numpy(v).astype("float64") for v in (a, b))
+    return float((a * b).sum())
+
+
+def arrays_of(backend: Backend, dtype: str, *arrays: np.ndarray) -> list[Any]:
+    return [backend.asarray(a.astype(dtype)) for a in arrays]
+
+
+ADJOINT = {"float32": 1e-4, "float64": 1e-12}  # of |a| |b|: sums of thousands of products
+
+
+def assert_adjoint(dtype: str, size: Any, *products: float) -> None:
+    """The inner products agree, relative to the length of the vectors in the first."""
+    for product in products[1:]:
+        assert abs(product - products[0]) <= ADJOINT[dtype] * max(1.0, size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(data=st.data())
+@settings(max_examples=12)
+def test_the_convolution_gradients_are_its_adjoints(
+    dtype: str, backend: Backend, drawing: Drawing, data: st.DataObject
+) -> None:
+    conv = a_convolution(drawing(data))
+    x, w, dy = arrays_of(backend, dtype, conv.x, conv.w, conv.dy)
+    y = backend.conv2d(x, w, *conv.geometry)
+    dx = backend.conv2d_input_grad(dy, w, x.shape, *conv.geometry)
+    dw = backend.conv2d_weight_grad(dy, x, w.shape, *conv.geometry)
+    size = np.sqrt(inner(y, y) * inner(dy, dy))
+    assert_adjoint(dtype, size, inner(y, dy), inner(x, dx), inner(w, dw))
+
+
+@given(data=st.data())
+@settings(max_examples=12)
+def test_col2im_is_the_adjoint_of_im2col(drawing: Drawing, data: st.DataObject) -> None:
+    draw = drawing(data)
+    conv = a_convolution(draw)
+    stride, padding, dilation, _ = conv.geometry
+    columns = reference.im2col(conv.x, conv.w.shape[1:3], stride, padding, dilation)
+    d = draw.normal(*columns.shape)
+    back = reference.col2im(d, conv.x.shape, stride, padding, dilation)
+    assert inner(columns, d) == pytest.approx(inner(conv.x, back), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@given(data=st.data())
+@settings(max_examples=12)
+def test_the_pooling_gradients_are_its_adjoints(
+    dtype: str, backend: Backend, drawing: Drawing, data: st.DataObject
+) -> None:
+    draw = drawing(data)
+    x, *geometry = avg_pool2d(draw)
+    (x,) = arrays_of(backend, dtype, x)
+    y = backend.avg_pool2d(x, *geometry)
+    (dy,) = arrays_of(backend, dtype, draw.normal(*y.shape))
+    dx = backend.avg_pool2d_grad(dy, x.shape, *geometry)
+    size = np.sqrt(inner(y, y) * inner(dy, dy))
+    assert_adjoint(dtype, size, inner(y, dy), inner(x, dx))
+
+    shape, options = pooling(draw, most_dilation=2)
+    (x,) = arrays_of(backend, dtype, draw.normal(*shape))
+    y, tap = backend.max_pool2d(x, *options.values())
+    (dy,) = arrays_of(backend, dtype, draw.normal(*y.shape))
+    dx = backend.max_pool2d_grad(dy, tap, x.shape, *options.values())
+    size = np.sqrt(inner(y, y) * inner(dy, dy))
+    assert_adjoint(dtype, size, inner(y, dy), inner(x, dx))
+
+
+@given(st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.data())
+def test_live_taps_are_those_that_see_the_image(
+    size: int, kernel: int, stride: int, dilation: int, data: st.DataObject
+) -> None:
+    padding = data.draw(st.tuples(st.integers(0, 6), st.integers(0, 6)))
+    if conv_output_size(size, kernel, stride, padding, dilation) < 1:
+        return
+    columns = reference.im2col(
+        np.ones((1, size, 1, 1)), (kernel, 1), (stride, 1), (padding, (0, 0)), (dilation, 1)
+    )  # 1 where a tap sees the image
+    seen = columns[0, :, 0, :, 0, 0]  # (OH, KH)
+    live = live_taps(size, kernel, stride, padding, dilation)
+    assert live == np.flatnonzero(seen.any(axis=0)).tolist()
+    assert tap_visits(size, kernel, stride, padding, dilation) == seen.sum()
+
+
+CHANNELS = (np.ones(3), np.zeros(3))
+GEOMETRY = ((2, 2), (2, 2), (0, 0), (1, 1), False)
+FORWARD: dict[str, tuple[tuple[int, ...], tuple[Any, ...]]] = {
+    "conv2d": ((2, 4, 4, 3), (np.ones((2, 3, 3, 3)), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)),
+    "matmul": ((4, 3), (np.ones((3, 2)),)),
+    "max_pool2d": ((2, 4, 4, 3), GEOMETRY),
+    "avg_pool2d": ((2, 4, 4, 3), ((2, 2), (2, 2), (0, 0), False, True, None)),
+    "batch_norm": ((4, 3), (*CHANNELS, None, True, 1e-5)),
+    "batch_norm_inference": ((4, 3), (*CHANNELS, np.zeros(3), np.ones(3), None, True, 1e-5)),
+    "layer_norm": ((4, 3), (*CHANNELS, 1e-5)),
+    "relu": ((4, 3), ()),
+    "sigmoid": ((4, 3), ()),
+    "tanh": ((4, 3), ()),
+    "silu": ((4, 3), ()),
+    "gelu": ((4, 3), ("none",)),
+    "softmax": ((4, 3), (1,)),
+    "log_softmax": ((4, 3), (1,)),
+    "cross_entropy": ((4, 3), (np.full((4, 3), 1 / 3),)),
+}
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_a_nan_is_never_hidden(name: str, backend: Backend) -> None:
+    """A diverged run must look diverged: max(NaN, 0) is NaN, not 0."""
+    shape, options = FORWARD[name]
+    x = np.random.default_rng(0).standard_normal(shape)
+    x.flat[0] = np.nan
+    x, *rest = (
+        backend.asarray(a.astype("float32")) if isinstance(a, np.ndarray) else a
+        for a in (x, *options)
+    )
+    y = backend.kernels[name](x, *rest)
+    assert np.isnan(backend.to_numpy(y[0] if isinstance(y, tuple) else y)).any()
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "silu", "gelu", "softmax", "log_softmax", "tanh"])
+def test_large_inputs_do_not_overflow(name: str, backend: Backend) -> None:
+    x = backend.asarray(np.array([[-1000, 0, 1000], [1000, 1000, 1000]], "float32"))
+    _, options = FORWARD[name]
+    assert np.isfinite(backend.to_numpy(backend.kernels[name](x, *options))).all()
+
+
+def test_batch_statistics_survive_a_large_mean(backend: Backend) -> None:
+    """In float32, E[x^2] - E[x]^2 of numbers around 1000 would be noise."""
+    x = 1000 + np.random.default_rng(0).standard_normal((5000, 2))
+    x = x.astype("float32")
+    one, zero = (backend.asarray(np.full(2, v, "float32")) for v in (1, 0))
+    _, mean, var = backend.batch_norm(backend.asarray(x), one, zero, None, False, 1e-5)
+    np.testing.assert_allclose(backend.to_numpy(mean), x.mean(0, dtype="float64"), rtol=1e-6)
+    np.testing.assert_allclose(backend.to_numpy(var), x.var(0, dtype="float64"), rtol=1e-4)

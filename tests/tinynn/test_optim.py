@@ -1,0 +1,626 @@
+"""Optimisers, schedules, clipping and averages: what a training loop relies on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinynn as tn
+from tinynn import nn, optim
+
+SHAPES = ((3, 4), (5,), ())
+
+OPTIMIZERS: dict[str, list[dict[str, Any]]] = {
+    "SGD": [
+        {},
+        {"weight_decay": 0.1},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+        {"momentum": 0.8, "nesterov": True, "weight_decay": 0.01},
+    ],
+    "Adam": [{}, {"betas": (0.5, 0.9), "eps": 1e-3, "weight_decay": 0.1}],
+    "AdamW": [{}, {"betas": (0.8, 0.99), "weight_decay": 0.5}],
+    "RMSprop": [
+        {},
+        {"centered": True, "alpha": 0.8},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"momentum": 0.5, "centered": True, "eps": 1e-3},
+    ],
+    "Adagrad": [{}, {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5}],
+    "Adadelta": [{}, {"rho": 0.7, "eps": 1e-3, "weight_decay": 0.1}],
+}
+EACH_OPTIMIZER = [(name, options) for name, each in OPTIMIZERS.items() for options in each]
+ONE_OF_EACH = [(name, each[-1]) for name, each in OPTIMIZERS.items()]
+
+
+def parameters(dtype: str = "float32", seed: int = 0) -> list[nn.Parameter]:
+    """Three parameters, one of them a single number."""
+    rng = np.random.default_rng(seed)
+    return [nn.Parameter(tn.Tensor(rng.normal(size=s).astype(dtype)).data) for s in SHAPES]
+
+
+def gradients(step: int, dtype: str = "float32") -> list[Any]:
+    """Some gradients, different in every step."""
+    rng = np.random.default_rng(100 + step)
+    return [tn.Tensor(rng.normal(size=s).astype(dtype)).data for s in SHAPES]
+
+
+def run(optimizer: Any, params: list[nn.Parameter], steps: range) -> None:
+    """Some steps with the gradients of those numbers."""
+    for step in steps:
+        for p, g in zip(params, gradients(step, str(params[0].dtype))):
+            p.grad = g
+        optimizer.step()
+
+
+def values(params: list[nn.Parameter]) -> np.ndarray:
+    """All parameters as one array."""
+    return np.concatenate([p.numpy().ravel() for p in params])
+
+
+# -- PyTorch's updates ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def torch() -> Any:
+    """PyTorch, or the test is skipped."""
+    return pytest.importorskip("torch", reason="compares with PyTorch")
+
+
+def assert_pytorchs(params: list[nn.Parameter], theirs: list[Any]) -> None:
+    """The parameters are PyTorch's, within rounding."""
+    expected = np.concatenate([t.detach().numpy().ravel() for t in theirs])
+    tolerance = 1e-12 if params[0].dtype == "float64" else 2e-6
+    error = np.linalg.norm(values(params) - expected) / np.linalg.norm(expected)
+    assert error < tolerance, f"relative error {error:.2e}"
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "options"), EACH_OPTIMIZER)
+def test_twenty_steps_are_pytorchs(
+    name: str, options: dict[str, Any], dtype: str, torch: Any, backend: Any
+) -> None:
+    ours = parameters(dtype)
+    theirs = [torch.nn.Parameter(torch.tensor(p.numpy())) for p in ours]
+    mine = getattr(optim, name)(ours, lr=0.05, **options)
+    yours = getattr(torch.optim, name)(theirs, lr=0.05, **options)
+    for step in range(20):
+        for p, t, g in zip(ours, theirs, gradients(step, dtype)):
+            p.grad, t.grad = g, torch.tensor(backend.to_numpy(g))
+        mine.step()
+        yours.step()
+        assert_pytorchs(ours, theirs)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("name", "options"), EACH_OPTIMIZER)
+def test_a_parameter_without_gradient_waits_as_in_pytorch(
+    name: str, options: dict[str, Any], dtype: str, torch: Any, backend: Any
+) -> None:
+    """Its step does not count, no decay or momentum moves it, and its neighbours go on."""
+    ours = parameters(dtype)
+    theirs = [torch.nn.Parameter(torch.tensor(p.numpy())) for p in ours]
+    mine = getattr(optim, name)(ours, lr=0.05, **options)
+    yours = getattr(torch.optim, name)(theirs, lr=0.05, **options)
+    for step in range(12):
+        present = [step % 3 != 1, step >= 4, step % 4 != 2]
+        for p, t, g, has in zip(ours, theirs, gradients(step, dtype), present):
+            p.grad = g if has else None
+            t.grad = torch.tensor(backend.to_numpy(g)) if has else None
+        mine.step()
+        yours.step()
+        assert_pytorchs(ours, theirs)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(("name", "options"), ONE_OF_EACH)
+def test_groups_with_their_own_options(
+    name: str, options: dict[str, Any], torch: Any, backend: Any
+) -> None:
+    ours = parameters("float64")
+    theirs = [torch.nn.Parameter(torch.tensor(p.numpy())) for p in ours]
+
+    def make(library: Any, params: list[Any]) -> Any:
+        groups = [
+            {"params": params[:1], "lr": 0.2, "weight_decay": 0.3},
+            {"params": params[1:]},
+        ]
+        return getattr(library, name)(groups, lr=0.01, **options)
+
+    mine, yours = make(optim, ours), make(torch.optim, theirs)
+    for step in range(10):
+        for p, t, g in zip(ours, theirs, gradients(step, "float64")):
+            p.grad, t.grad = g, torch.tensor(backend.to_numpy(g))
+        if step == 5:  # by hand, in the middle
+            mine.param_groups[1]["lr"] = yours.param_groups[1]["lr"] = 0.5
+        mine.step()
+        yours.step()
+        assert_pytorchs(ours, theirs)
+
+
+SCHEDULES: list[tuple[str, dict[str, Any], int]] = [  # name, options, steps to look at
+    ("StepLR", {"step_size": 1}, 6),
+    ("StepLR", {"step_size": 7, "gamma": 0.5}, 40),
+    ("ExponentialLR", {"gamma": 0.97}, 60),
+    ("ExponentialLR", {"gamma": 1.0}, 3),
+    ("CosineAnnealingLR", {"T_max": 25}, 25),
+    ("CosineAnnealingLR", {"T_max": 10, "eta_min": 0.01}, 25),  # and up again
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 100}, 99),
+    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 23, "pct_start": 0.1}, 22),
+    ("OneCycleLR", {"max_lr": 2.0, "total_steps": 10, "pct_start": 0.95, "div_factor": 4}, 9),
+    ("OneCycleLR", {"max_lr": 1.0, "total_steps": 7, "pct_start": 0.0}, 6),
+    ("OneCycleLR", {"max_lr": 1.0, "total_steps": 8, "final_div_factor": 10}, 7),
+    ("LambdaLR", {"lr_lambda": lambda t: 1 / (1 + t)}, 20),
+]
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
+@pytest.mark.parametrize(("name", "options", "steps"), SCHEDULES)
+def test_schedules_are_pytorchs(name: str, options: dict[str, Any], steps: int, torch: Any) -> None:
+    """Every rate of the whole range, in two groups."""
+    ours, theirs = parameters(), [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    mine = optim.SGD([{"params": ours[:1]}, {"params": ours[1:], "lr": 0.3}], lr=0.1)
+    yours = torch.optim.SGD([{"params": theirs[:1]}, {"params": theirs[1:], "lr": 0.3}], lr=0.1)
+    my_schedule = getattr(optim, name)(mine, **options)
+    more = {"cycle_momentum": False} if name == "OneCycleLR" else {}
+    your_schedule = getattr(torch.optim.lr_scheduler, name)(yours, **options, **more)
+    for step in range(steps + 1):
+        rates = [group.lr for group in mine.param_groups]
+        expected = [group["lr"] for group in yours.param_groups]
+        assert rates == pytest.approx(expected, rel=1e-9, abs=1e-15), f"after {step} steps"
+        my_schedule.step()
+        your_schedule.step()
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("max_norm", [0.01, 1.0, 1e3])
+def test_clipping_is_pytorchs(max_norm: float, torch: Any, backend: Any) -> None:
+    ours = parameters()
+    theirs = [torch.nn.Parameter(torch.tensor(p.numpy())) for p in ours]
+    for p, t, g in zip(ours[:2], theirs[:2], gradients(0)):  # the third has none
+        p.grad, t.grad = g, torch.tensor(backend.to_numpy(g))
+    norm = optim.clip_grad_norm_(ours, max_norm)
+    expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm)
+    assert norm == pytest.approx(expected.item(), rel=1e-6)
+    for p, t in zip(ours[:2], theirs[:2]):
+        np.testing.assert_allclose(backend.to_numpy(p.grad), t.grad.numpy(), rtol=2e-6)
+    assert ours[2].grad is None
+
+
+# -- flat storage -----------------------------------------------------------------------------
+
+
+def test_parameters_and_gradients_are_views_of_one_buffer() -> None:
+    params = parameters()
+    before = values(params)
+    (group,) = optim.SGD(params, lr=0.1).param_groups
+    assert np.array_equal(values(params), before)
+    assert np.array_equal(group.weights, before)
+    (params[0].sum() + params[1].sum() + params[2] * 3).backward()
+    for p in params:
+        assert np.shares_memory(p.data, group.weights)
+        assert np.shares_memory(p.grad, group.grads)
+    assert np.array_equal(group.grads, [1] * 17 + [3])
+
+
+def test_a_replaced_array_is_taken_in() -> None:
+    """`p.data = array` between two steps is honoured, and the buffer is shared again after."""
+    params = parameters()
+    optimizer = optim.SGD(params, lr=0.5)
+    run(optimizer, params, range(2))
+    params[0].data = np.full((3, 4), 7, "float32")
+    (gradient, *_) = gradients(2)
+    run(optimizer, params, range(2, 3))
+    np.testing.assert_allclose(params[0].data, 7 - 0.5 * gradient, rtol=1e-6)
+    assert np.shares_memory(params[0].data, optimizer.param_groups[0].weights)
+
+
+def test_two_optimizers_may_follow_each_other_on_one_model() -> None:
+    """A warm-up with one and training with another; neither sees a stale copy."""
+    params = parameters()
+    first, second = optim.SGD(params, lr=0.1), optim.SGD(params, lr=0.1)
+    run(first, params, range(3))
+    run(second, params, range(3, 5))
+    run(first, params, range(5, 7))
+    alone = parameters()
+    run(optim.SGD(alone, lr=0.1), alone, range(7))
+    assert np.array_equal(values(params), values(alone))
+
+
+@pytest.mark.parametrize("change", ["dtype", "shape"])
+def test_a_parameter_that_no_longer_fits_is_refused(change: str) -> None:
+    """model.astype() after the optimiser was made would otherwise be undone in silence."""
+    layer = nn.Linear(3, 1)
+    optimizer = optim.SGD(layer.parameters(), lr=0.1)
+    if change == "dtype":
+        layer.astype("float64")
+    else:
+        layer.weight.data = np.zeros((1, 1), "float32")
+    layer.weight.grad = np.zeros_like(layer.weight.data)
+    with pytest.raises(ValueError, match=r"float64.*new optimizer|\(1, 1\).*new optimizer"):
+        optimizer.step()
+
+
+def test_a_single_tensor_may_be_given_without_a_list() -> None:
+    """Not taken for the list of its rows, which would train nothing."""
+    (p, *_), (q, *_) = parameters(), parameters()
+    run(optim.SGD(p, lr=0.1), [p], range(1))
+    run(optim.SGD([{"params": q}], lr=0.1), [q], range(1))
+    assert not np.array_equal(p.data, parameters()[0].data)
+    assert np.array_equal(p.data, q.data)
+
+
+def test_gradients_accumulate_until_zero_grad() -> None:
+    params = parameters()
+    optimizer = optim.SGD(params, lr=0.1)
+    before = params[0].numpy()
+    for factor in (1.0, 2.0):
+        (params[0] * factor).sum().backward()
+    assert np.all(params[0].grad == 3)
+    optimizer.step()
+    np.testing.assert_allclose(params[0].data, before - 0.3, rtol=1e-6)
+    optimizer.zero_grad()
+    assert all(p.grad is None for p in params)
+    (params[0] * 5.0).sum().backward()
+    assert np.all(params[0].grad == 5)
+
+
+def test_a_gradient_kept_by_the_user_survives_until_the_next_backward() -> None:
+    """zero_grad forgets, it does not overwrite what someone still looks at."""
+    params = parameters()
+    optimizer = optim.SGD(params, lr=0.1)
+    params[0].sum().backward()
+    kept = params[0].grad
+    optimizer.step()
+    optimizer.zero_grad()
+    assert np.all(kept == 1)
+
+
+def test_frozen_parameters_stay() -> None:
+    """No decay, no momentum: requires_grad=False means untouched, bit for bit."""
+    frozen, free = nn.Linear(4, 3), nn.Linear(3, 2)
+    frozen.requires_grad_(False)
+    model = nn.Sequential(frozen, nn.BatchNorm1d(3), free)
+    before = {name: p.numpy() for name, p in model.named_parameters()}
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(tn.Tensor(np.random.default_rng(0).normal(size=(8, 4)))).sum().backward()
+        optimizer.step()
+    for name, p in model.named_parameters():
+        assert np.array_equal(p.data, before[name]) == name.startswith("0."), name
+
+
+def test_training_a_line_finds_it() -> None:
+    """y = 2 x - 1, by every optimiser: the loss falls a thousandfold."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 1)).astype("float32")
+    y = 2 * x - 1
+    rates = {"SGD": 0.1, "Adam": 0.1, "AdamW": 0.1, "RMSprop": 0.02, "Adagrad": 0.5, "Adadelta": 20}
+    for name, lr in rates.items():
+        line = nn.Linear(1, 1, generator=np.random.default_rng(1))
+        more = {"weight_decay": 0.0} if name == "AdamW" else {}
+        optimizer = getattr(optim, name)(line.parameters(), lr=lr, **more)
+        losses = []
+        for _ in range(200):
+            loss = tn.functional.mse_loss(line(tn.Tensor(x)), tn.Tensor(y))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 1e-3 * losses[0], name
+
+
+# -- state ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "options"), ONE_OF_EACH)
+def test_a_resumed_run_continues_bit_for_bit(
+    name: str, options: dict[str, Any], backend: Any
+) -> None:
+    def make(params: list[nn.Parameter]) -> tuple[Any, Any]:
+        groups = [{"params": params[:2]}, {"params": params[2:], "lr": 0.3}]
+        optimizer = getattr(optim, name)(groups, lr=0.1, **options)
+        return optimizer, optim.ExponentialLR(optimizer, 0.9)
+
+    def go(params: list[nn.Parameter], made: tuple[Any, Any], steps: range) -> None:
+        for step in steps:
+            for p, g in zip(params, gradients(step)):
+                p.grad = g if step % 4 or p is not params[1] else None
+            made[0].step()
+            made[1].step()
+
+    whole = parameters()
+    go(whole, make(whole), range(12))
+
+    first = parameters()
+    made = make(first)
+    go(first, made, range(5))
+    saved = [p.numpy() for p in first], made[0].state_dict(), made[1].state_dict()
+    go(first, made, range(5, 6))  # the saved state is a copy: this must not change it
+
+    second = parameters(seed=9)
+    made = make(second)
+    for p, array in zip(second, saved[0]):
+        p.data = tn.Tensor(array).data
+    made[0].load_state_dict(saved[1])
+    made[1].load_state_dict(saved[2])
+    go(second, made, range(5, 12))
+    assert np.array_equal(values(second), values(whole))
+
+
+def test_optimizer_state_goes_through_a_file(tmp_path: Any) -> None:
+    params = parameters()
+    optimizer = optim.Adam(params, lr=0.1)
+    run(optimizer, params, range(3))
+    tn.state.write_arrays(tmp_path / "adam.safetensors", optimizer.state_dict())
+    arrays, _ = tn.state.read_arrays(tmp_path / "adam.safetensors")
+    state = optimizer.state_dict()
+    assert arrays.keys() == state.keys()
+    for key, array in state.items():
+        assert arrays[key].dtype == array.dtype, key
+        assert np.array_equal(arrays[key], array), key
+
+
+def test_state_of_another_optimizer_is_refused_whole() -> None:
+    params = parameters()
+    adam, sgd = optim.Adam(params), optim.SGD(params, momentum=0.9)
+    before = adam.state_dict()
+    with pytest.raises(ValueError, match=r"missing 0\.exp_avg") as error:
+        adam.load_state_dict(sgd.state_dict())
+    assert "extra 0.momentum_buffer" in str(error.value)
+    with pytest.raises(ValueError, match=r"0.exp_avg: \(12,\) in the state, \(18,\) here"):
+        adam.load_state_dict(optim.Adam(parameters()[:1]).state_dict())
+    for key, array in adam.state_dict().items():
+        assert np.array_equal(array, before[key])
+
+
+# -- schedules --------------------------------------------------------------------------------
+
+
+def test_a_schedule_resumes_from_its_count() -> None:
+    def make() -> tuple[Any, Any]:
+        optimizer = optim.SGD(parameters(), lr=0.1)
+        return optimizer, optim.OneCycleLR(optimizer, max_lr=1.0, total_steps=20)
+
+    first, schedule = make()
+    for _ in range(7):
+        schedule.step()
+    second, resumed = make()
+    resumed.load_state_dict(schedule.state_dict())
+    assert second.param_groups[0].lr == first.param_groups[0].lr
+    assert first.param_groups[0].lr != make()[0].param_groups[0].lr
+
+
+def test_one_cycle_rises_peaks_and_ends_low() -> None:
+    optimizer = optim.SGD(parameters(), lr=1.0)
+    schedule = optim.OneCycleLR(optimizer, max_lr=0.5, total_steps=50)
+    rates = []
+    for _ in range(50):
+        rates.append(optimizer.param_groups[0].lr)
+        schedule.step()
+    assert rates[0] == pytest.approx(0.5 / 25)
+    assert max(rates) == pytest.approx(0.5)
+    assert rates[-1] == pytest.approx(0.5 / 25 / 1e4)
+    top = rates.index(max(rates))
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    with pytest.raises(RuntimeError, match="step 51 of a cycle of 50"):
+        schedule.step()
+
+
+def test_constant_and_lambda_rates() -> None:
+    optimizer = optim.SGD([{"params": parameters()}, {"params": parameters(), "lr": 0.2}], lr=0.1)
+    schedule: optim.Schedule = optim.ConstantLR(optimizer)
+    schedule.step()
+    assert [g.lr for g in optimizer.param_groups] == [0.1, 0.2]
+    schedule = optim.LambdaLR(optimizer, lambda t: 2.0**t)
+    schedule.step()
+    schedule.step()
+    assert [g.lr for g in optimizer.param_groups] == pytest.approx([0.4, 0.8])
+
+
+# -- clipping ---------------------------------------------------------------------------------
+
+
+def test_clipping_limits_the_joint_norm_and_returns_the_old_one() -> None:
+    params = parameters()
+    for p in params:
+        p.grad = np.full(p.shape, 2, "float32")
+    norm = optim.clip_grad_norm_((p for p in params), 1.0)
+    assert norm == pytest.approx(2 * math.sqrt(18))
+    scaled: list[Any] = [p.grad for p in params]
+    assert sum(float((g**2).sum()) for g in scaled) == pytest.approx(1, rel=1e-5)
+    before = [g.copy() for g in scaled]
+    assert optim.clip_grad_norm_(params, 1.5) == pytest.approx(1, rel=1e-5)
+    assert all(np.array_equal(g, old) for g, old in zip(scaled, before))
+
+
+def test_clipping_one_tensor_and_none() -> None:
+    (p, *_) = parameters()
+    assert optim.clip_grad_norm_([p], 1.0) == 0
+    p.grad = np.ones(p.shape, "float32")
+    assert optim.clip_grad_norm_(p, 1.0) == pytest.approx(math.sqrt(12))
+    assert np.linalg.norm(p.grad) == pytest.approx(1, rel=1e-5)
+
+
+# -- averages ---------------------------------------------------------------------------------
+
+
+def small_model() -> nn.Module:
+    """A layer and a normalisation, with a counter among the state."""
+    rng = np.random.default_rng(0)
+    return nn.Sequential(nn.Linear(3, 2, generator=rng), nn.BatchNorm1d(2))
+
+
+def shift(model: nn.Module, by: float) -> None:
+    """Move every number of the state."""
+    for _, t in model.named_tensors():
+        t.data += t.dtype.type(by)
+
+
+def test_the_average_follows_its_formula() -> None:
+    model = small_model()
+    start = model.state_dict()
+    ema = optim.EMA(model, decay=0.9)
+    shift(model, 10)
+    ema.update()  # the first update copies
+    shift(model, 10)
+    ema.update()
+    with ema.applied():
+        for name, array in model.state_dict().items():
+            if array.dtype.kind == "f":
+                np.testing.assert_allclose(array, start[name] + 11, rtol=1e-6)
+            else:
+                assert array == 20  # counters are copied, not averaged
+
+
+def test_the_average_is_swapped_in_and_out() -> None:
+    model = small_model()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    ema = optim.EMA(model, decay=0.5)
+    ema.update()
+    shift(model, 2)
+    own = model.state_dict()
+    with ema.applied() as inside:
+        assert inside is model
+        averaged = model.state_dict()
+        assert not any(np.array_equal(averaged[name], own[name]) for name in own)
+    for name, array in model.state_dict().items():
+        assert np.array_equal(array, own[name])
+    assert all(
+        np.shares_memory(p.data, optimizer.param_groups[0].weights) for p in model.parameters()
+    )
+    with pytest.raises(KeyError), ema.applied():
+        raise KeyError
+    for name, array in model.state_dict().items():
+        assert np.array_equal(array, own[name])
+    with ema.applied():  # the averages were not lost
+        assert all(np.array_equal(model.state_dict()[n], averaged[n]) for n in own)
+
+
+def test_a_shared_layer_gets_its_own_weights_back() -> None:
+    layer = nn.Linear(3, 3)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    ema = optim.EMA(model, decay=0.5)
+    ema.update()
+    shift(model, 1)
+    own = layer.weight.numpy()
+    with ema.applied():
+        assert not np.array_equal(layer.weight.data, own)
+    assert np.array_equal(layer.weight.data, own)
+
+
+def test_the_average_continues_from_its_state() -> None:
+    def train(model: nn.Module, ema: optim.EMA, steps: range) -> None:
+        for step in steps:
+            shift(model, math.sin(step))
+            ema.update()
+
+    model = small_model()
+    ema = optim.EMA(model, decay=0.9)
+    train(model, ema, range(3))
+    state, weights = ema.state_dict(), model.state_dict()
+    train(model, ema, range(3, 6))
+
+    other = small_model()
+    resumed = optim.EMA(other, decay=0.9)
+    other.load_state_dict(weights)
+    resumed.load_state_dict(state)
+    train(other, resumed, range(3, 6))
+    expected = ema.state_dict()
+    for name, array in resumed.state_dict().items():
+        assert np.array_equal(array, expected[name]), name
+
+
+def test_the_state_of_another_average_is_refused() -> None:
+    ema = optim.EMA(small_model())
+    with pytest.raises(ValueError, match=r"missing 0.weight"):
+        ema.load_state_dict({"updates": np.array(3)})
+    state = {**ema.state_dict(), "0.weight": np.zeros((1, 3))}
+    with pytest.raises(ValueError, match=r"0.weight.*\(1, 3\)"):
+        ema.load_state_dict(state)
+    assert ema.updates == 0
+
+
+# -- errors -----------------------------------------------------------------------------------
+
+BAD: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
+    "no parameters": (ValueError, "no parameters", lambda: optim.SGD([], lr=0.1)),
+    "an empty group": (ValueError, "no parameters", lambda: optim.SGD([{"params": []}], lr=0.1)),
+    "arrays": (TypeError, "ndarray", lambda: optim.SGD([np.zeros(3, "float32")], lr=0.1)),
+    "named parameters": (
+        TypeError,
+        "tuple",
+        lambda: optim.SGD(nn.Linear(1, 1).named_parameters(), lr=0.1),
+    ),
+    "an intermediate tensor": (ValueError, "leaf", lambda: optim.SGD([parameters()[0] * 2])),
+    "a parameter twice": (ValueError, "twice", lambda: optim.SGD(parameters()[:1] * 2, lr=0.1)),
+    "two dtypes": (
+        TypeError,
+        "float32.*float64",
+        lambda: optim.SGD([*parameters(), *parameters("float64")], lr=0.1),
+    ),
+    "a negative rate": (ValueError, "lr.*-1", lambda: optim.SGD(parameters(), lr=-1)),
+    "a NaN rate": (ValueError, "lr.*nan", lambda: optim.Adam(parameters(), lr=math.nan)),
+    "a group's rate": (
+        ValueError,
+        "lr.*-2",
+        lambda: optim.SGD([{"params": parameters(), "lr": -2}], lr=0.1),
+    ),
+    "a negative decay": (
+        ValueError,
+        "weight_decay.*-1",
+        lambda: optim.SGD(parameters(), weight_decay=-1),
+    ),
+    "a negative momentum": (ValueError, "momentum", lambda: optim.SGD(parameters(), momentum=-0.1)),
+    "a beta of one": (ValueError, "beta2", lambda: optim.Adam(parameters(), betas=(0.9, 1.0))),
+    "a rho of two": (ValueError, "rho", lambda: optim.Adadelta(parameters(), rho=2.0)),
+    "nesterov alone": (ValueError, "nesterov", lambda: optim.SGD(parameters(), nesterov=True)),
+    "nesterov in a group": (
+        ValueError,
+        "nesterov",
+        lambda: optim.SGD([{"params": parameters(), "nesterov": True}], lr=0.1),
+    ),
+    "an unknown option": (
+        TypeError,
+        "momentun",
+        lambda: optim.SGD([{"params": parameters(), "momentun": 0.9}], lr=0.1),
+    ),
+    "an unknown key": (
+        KeyError,
+        "momentun",
+        lambda: optim.SGD(parameters()).param_groups[0].__setitem__("momentun", 0.9),
+    ),
+    "a step size of 0": (
+        ValueError,
+        "step_size",
+        lambda: optim.StepLR(optim.SGD(parameters()), step_size=0),
+    ),
+    "a period of 0": (
+        ValueError,
+        "T_max",
+        lambda: optim.CosineAnnealingLR(optim.SGD(parameters()), 0),
+    ),
+    "no steps in a cycle": (
+        ValueError,
+        "total_steps",
+        lambda: optim.OneCycleLR(optim.SGD(parameters()), max_lr=1.0, total_steps=0),
+    ),
+    "a norm of 0": (ValueError, "max_norm", lambda: optim.clip_grad_norm_(parameters(), 0)),
+    "a decay of 1": (ValueError, "decay", lambda: optim.EMA(small_model(), decay=1.0)),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_arguments_are_refused_with_their_names(what: str) -> None:
+    error, words, call = BAD[what]
+    with pytest.raises(error, match=words):
+        call()

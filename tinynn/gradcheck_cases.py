@@ -1,0 +1,541 @@
+"""Random cases for `gradcheck`: for each operation a function that draws inputs and options.
+
+Operations with kinks or ties (relu, abs, clip, max) get inputs away from them: a finite difference
+across a kink is no derivative. A new operation needs a case here; a test insists on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from tinynn import functional as F
+from tinynn.tensor import Tensor
+
+T = TypeVar("T")
+
+
+class Case(NamedTuple):
+    """A function of tensors with its options bound, and arrays to call it with."""
+
+    function: Callable[..., Tensor]
+    inputs: list[Any]
+
+
+class Draw:
+    """Where a case takes its sizes, options and numbers from: here a NumPy generator.
+
+    The tests draw `integer` and `choice` through hypothesis instead, which shrinks them.
+    """
+
+    def __init__(self, rng: np.random.Generator):
+        self.rng = rng
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number from low to high, both included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def choice(self, options: Sequence[T]) -> T:
+        """One of the options."""
+        return options[self.integer(0, len(options) - 1)]
+
+    def flag(self) -> bool:
+        """True or False."""
+        return self.choice([False, True])
+
+    def shape(self, least: int = 0, most: int = 3) -> tuple[int, ...]:
+        """From `least` to `most` axes of size 1 to 3."""
+        return tuple(self.integer(1, 3) for _ in range(self.integer(least, most)))
+
+    def pair(self, low: int, high: int) -> tuple[int, int]:
+        """Two whole numbers, for height and width."""
+        return self.integer(low, high), self.integer(low, high)
+
+    def dim(self, ndim: int) -> int:
+        """An axis, counted from the front or from the back."""
+        return self.integer(-ndim, ndim - 1)
+
+    def dims(self, ndim: int) -> Any:
+        """An axis, several in any order, or None for all."""
+        several = tuple(int(d) for d in self.rng.permutation(ndim)[: self.integer(1, ndim)])
+        return self.choice([None, self.dim(ndim), several])
+
+    def normal(self, *shape: int) -> np.ndarray:
+        """Normal numbers."""
+        return np.asarray(self.rng.standard_normal(shape))
+
+    def positive(self, *shape: int) -> np.ndarray:
+        """Numbers from 0.5 to 2."""
+        return np.asarray(self.rng.uniform(0.5, 2, shape))
+
+    def away_from_zero(self, *shape: int) -> np.ndarray:
+        """Numbers of both signs, at least 0.1 from 0."""
+        x = self.normal(*shape)
+        return x + np.where(x < 0, -0.1, 0.1)
+
+    def distinct(self, *shape: int) -> np.ndarray:
+        """Numbers from -2 to 2, no two of them close."""
+        size = int(np.prod(shape))
+        return np.linspace(-2, 2, size)[self.rng.permutation(size)].reshape(shape)
+
+    def columns(self, *shape: int) -> np.ndarray:
+        """Every column (all axes but the last) distinct numbers: its variance is never small."""
+        rows = int(np.prod(shape[:-1]))
+        spaced = np.repeat(np.linspace(-2, 2, rows)[:, None], shape[-1], axis=1)
+        return self.rng.permuted(spaced, axis=0).reshape(shape) + 0.1 * self.normal(*shape)
+
+
+CASES: dict[str, Callable[[Draw], Case]] = {}  # operation -> maker of cases
+Make = Callable[[Draw], Case]
+
+
+def case(make: Make) -> Make:
+    """Enter a maker of cases under the operation's name (its own, less a trailing underscore)."""
+    CASES[make.__name__.rstrip("_")] = make
+    return make
+
+
+# -- arithmetic and elementwise functions --------------------------------------------------------
+
+
+def _broadcast_shapes(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two shapes that broadcast, either of which may be the smaller."""
+    full = draw.shape()
+    stretched = tuple(1 if draw.flag() else n for n in full)[draw.integer(0, len(full)) :]
+    return (full, stretched) if draw.flag() else (stretched, full)
+
+
+def _binary(name: str, numbers: Callable[..., Any]) -> None:
+    def make(draw: Draw) -> Case:
+        function = getattr(F, name)
+        a, b = (numbers(draw, *shape) for shape in _broadcast_shapes(draw))
+        number = draw.choice([1.5, 2, -0.5])
+        variant = draw.choice(["tensors", "number right", "number left", "one tensor twice"])
+        if variant == "number right":
+            return Case(lambda input: function(input, number), [a])
+        if variant == "number left":
+            return Case(lambda other: function(abs(number), other), [b])
+        if variant == "one tensor twice":
+            return Case(lambda input: function(input, input), [a])
+        return Case(lambda input, other: function(input, other), [a, b])
+
+    CASES[name] = make
+
+
+def _unary(name: str, numbers: Callable[..., Any]) -> None:
+    def make(draw: Draw) -> Case:
+        function = getattr(F, name)
+        return Case(lambda input: function(input), [numbers(draw, *draw.shape())])
+
+    CASES[name] = make
+
+
+for _name in ("add", "sub", "mul"):
+    _binary(_name, Draw.normal)
+_binary("div", Draw.away_from_zero)
+_binary("pow", Draw.positive)
+for _name in ("neg", "exp", "sigmoid", "tanh", "silu"):
+    _unary(_name, Draw.normal)
+for _name in ("log", "sqrt"):
+    _unary(_name, Draw.positive)
+for _name in ("abs", "relu"):
+    _unary(_name, Draw.away_from_zero)
+
+
+@case
+def gelu(draw: Draw) -> Case:
+    approximate = draw.choice(["none", "tanh"])
+    return Case(lambda input: F.gelu(input, approximate), [draw.normal(*draw.shape())])
+
+
+@case
+def clip(draw: Draw) -> Case:
+    low, high = draw.choice([(-0.5, 0.5), (None, 0.5), (-0.5, None)])
+    x = draw.normal(*draw.shape())
+    for kink in (-0.5, 0.5):
+        x = np.where(np.abs(x - kink) < 0.05, 0.0, x)
+    return Case(lambda input: F.clip(input, low, high), [x])
+
+
+@case
+def astype(draw: Draw) -> Case:
+    # Only to float64: the rounding of a narrower type is a step function.
+    return Case(lambda input: F.astype(input, "float64"), [draw.normal(*draw.shape())])
+
+
+@case
+def where(draw: Draw) -> Case:
+    a, b = (draw.normal(*shape) for shape in _broadcast_shapes(draw))
+    condition = draw.normal(*draw.choice([a.shape, b.shape])) > 0
+    if draw.flag():
+        return Case(lambda input: F.where(condition, input, 0.5), [a])
+    return Case(lambda input, other: F.where(condition, input, other), [a, b])
+
+
+# -- reductions ----------------------------------------------------------------------------------
+
+
+@case
+def sum_(draw: Draw) -> Case:
+    shape = draw.shape(1)
+    dim, keepdim = draw.dims(len(shape)), draw.flag()
+    return Case(lambda input: F.sum(input, dim, keepdim), [draw.normal(*shape)])
+
+
+@case
+def mean(draw: Draw) -> Case:
+    shape = draw.shape(1)
+    dim, keepdim = draw.dims(len(shape)), draw.flag()
+    return Case(lambda input: F.mean(input, dim, keepdim), [draw.normal(*shape)])
+
+
+@case
+def var(draw: Draw) -> Case:
+    shape = tuple(n + 1 for n in draw.shape(1))
+    dim, keepdim, correction = draw.dims(len(shape)), draw.flag(), draw.integer(0, 1)
+    return Case(
+        lambda input: F.var(input, dim, correction=correction, keepdim=keepdim),
+        [draw.normal(*shape)],
+    )
+
+
+@case
+def amax(draw: Draw) -> Case:
+    shape = draw.shape(1)
+    dim, keepdim = draw.dims(len(shape)), draw.flag()
+    return Case(lambda input: F.amax(input, dim, keepdim), [draw.distinct(*shape)])
+
+
+@case
+def max_(draw: Draw) -> Case:
+    shape = draw.shape(1)
+    dim, keepdim = draw.dim(len(shape)), draw.flag()
+    return Case(lambda input: F.max(input, dim, keepdim).values, [draw.distinct(*shape)])
+
+
+# -- moving elements -----------------------------------------------------------------------------
+
+
+@case
+def reshape(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(1))
+    shapes: list[Any] = [-1, (-1, x.shape[0]), (1, x.size), tuple(reversed(x.shape))]
+    shape = draw.choice(shapes)
+    return Case(lambda input: F.reshape(input, shape), [x])
+
+
+@case
+def flatten(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(2, 4))
+    start = draw.integer(0, x.ndim - 1)
+    end = draw.integer(start, x.ndim - 1)
+    return Case(lambda input: F.flatten(input, start, end), [x])
+
+
+@case
+def permute(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(1, 4))
+    dims = tuple(int(d) for d in draw.rng.permutation(x.ndim))
+    return Case(lambda input: F.permute(input, dims), [x])
+
+
+@case
+def transpose(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(2, 4))
+    dim0, dim1 = draw.dim(x.ndim), draw.dim(x.ndim)
+    return Case(lambda input: F.transpose(input, dim0, dim1), [x])
+
+
+@case
+def cat(draw: Draw) -> Case:
+    shape = draw.shape(1)
+    dim = draw.dim(len(shape))
+    parts = []
+    for _ in range(3):
+        sizes = list(shape)
+        sizes[dim] = draw.integer(1, 3)
+        parts.append(draw.normal(*sizes))
+    return Case(lambda *tensors: F.cat(tensors, dim), parts)
+
+
+@case
+def stack(draw: Draw) -> Case:
+    shape = draw.shape()
+    dim = draw.dim(len(shape) + 1)
+    return Case(lambda *tensors: F.stack(tensors, dim), [draw.normal(*shape) for _ in range(3)])
+
+
+@case
+def pad(draw: Draw) -> Case:
+    x = draw.normal(*(n + 2 for n in draw.shape(1)))  # 3 to 5 each: one may be cut on both sides
+    widths = [draw.integer(-1, 2) for _ in range(2 * draw.integer(1, x.ndim))]
+    return Case(lambda input: F.pad(input, widths, value=1.5), [x])
+
+
+@case
+def getitem(draw: Draw) -> Case:
+    rows, repeated = np.array([[2, 0], [1, 2]]), np.array([0, 0, 1])
+    index = draw.choice(
+        [
+            1,
+            -1,
+            slice(1, None),
+            slice(None, None, -2),
+            (slice(None), 1),
+            (Ellipsis, slice(0, 2)),
+            (None, slice(None), None, 0),
+            [2, 0],
+            Tensor(repeated),
+            (Tensor(repeated), Tensor(np.array([1, 1, 0]))),
+            (slice(None), Tensor(rows)),
+            Tensor(draw.normal(3) > 0),
+        ]
+    )
+    return Case(lambda input: F.getitem(input, index), [draw.normal(3, 3, 2)])
+
+
+@case
+def take_along_dim(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(1))
+    dim = draw.dim(x.ndim)
+    sizes = list(x.shape)
+    sizes[dim] = draw.integer(1, 4)
+    indices = draw.rng.integers(0, x.shape[dim], sizes)
+    return Case(lambda input: F.take_along_dim(input, indices, dim), [x])
+
+
+# -- matrix products and convolution -------------------------------------------------------------
+
+
+@case
+def matmul(draw: Draw) -> Case:
+    m, k, n = draw.integer(1, 3), draw.integer(1, 3), draw.integer(1, 3)
+    shapes: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+        ((m, k), (k, n)),
+        ((k,), (k,)),
+        ((k,), (k, n)),
+        ((m, k), (k,)),
+        ((2, m, k), (k, n)),
+        ((m, k), (2, k, n)),
+        ((k,), (2, k, n)),
+        ((2, m, k), (k,)),
+        ((2, 1, m, k), (3, k, n)),
+    ]
+    a, b = draw.choice(shapes)
+    return Case(lambda input, other: F.matmul(input, other), [draw.normal(*a), draw.normal(*b)])
+
+
+@case
+def linear(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(1))
+    w = draw.normal(draw.integer(1, 3), x.shape[-1])
+    if draw.flag():
+        return Case(lambda input, weight: F.linear(input, weight), [x, w])
+    b = draw.normal(len(w))
+    return Case(lambda input, weight, bias: F.linear(input, weight, bias), [x, w, b])
+
+
+def convolution(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:
+    """Shapes of x and w that fit, and the options: stride, padding, dilation, groups."""
+    groups = draw.integer(1, 3)
+    kernel, dilation = draw.pair(1, 3), draw.pair(1, 2)
+    padding = draw.pair(0, 2), draw.pair(0, 2)
+    h, w = (
+        max(1, d * (k - 1) + 1 - sum(p)) + draw.integer(0, 3)
+        for k, d, p in zip(kernel, dilation, padding)
+    )
+    per_group = draw.integer(1, 2)
+    x_shape = (draw.integer(1, 2), h, w, groups * per_group)
+    w_shape = (groups * draw.integer(1, 2), *kernel, per_group)
+    options = {"stride": draw.pair(1, 3), "padding": padding, "dilation": dilation}
+    return x_shape, w_shape, {**options, "groups": groups}
+
+
+@case
+def conv2d(draw: Draw) -> Case:
+    x_shape, w_shape, options = convolution(draw)
+    x, w = draw.normal(*x_shape), draw.normal(*w_shape)
+    if draw.flag():
+        return Case(lambda input, weight: F.conv2d(input, weight, **options), [x, w])
+    b = draw.normal(len(w))
+    return Case(lambda input, weight, bias: F.conv2d(input, weight, bias, **options), [x, w, b])
+
+
+# -- pooling -------------------------------------------------------------------------------------
+
+
+def pooling(draw: Draw, most_dilation: int = 1) -> tuple[tuple[int, ...], dict[str, Any]]:
+    """Shape of x, and the options: kernel_size, stride, padding, dilation, ceil_mode."""
+    kernel, dilation = draw.pair(1, 3), draw.pair(1, most_dilation)
+    padding = draw.integer(0, kernel[0] // 2), draw.integer(0, kernel[1] // 2)
+    h, w = (d * (k - 1) + 1 + draw.integer(0, 4) for k, d in zip(kernel, dilation))
+    options = {
+        "kernel_size": kernel,
+        "stride": draw.pair(1, 3),
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": draw.flag(),
+    }
+    return (draw.integer(1, 2), h, w, draw.integer(1, 3)), options
+
+
+@case
+def max_pool2d(draw: Draw) -> Case:
+    shape, options = pooling(draw, most_dilation=2)
+    return Case(lambda input: F.max_pool2d(input, **options), [draw.distinct(*shape)])
+
+
+@case
+def avg_pool2d(draw: Draw) -> Case:
+    shape, options = pooling(draw)
+    del options["dilation"]
+    options["count_include_pad"] = draw.flag()
+    options["divisor_override"] = draw.choice([None, None, 3])
+    return Case(lambda input: F.avg_pool2d(input, **options), [draw.normal(*shape)])
+
+
+@case
+def adaptive_avg_pool2d(draw: Draw) -> Case:
+    return Case(lambda input: F.adaptive_avg_pool2d(input, 1), [draw.normal(*draw.shape(4, 4))])
+
+
+# -- normalisation -------------------------------------------------------------------------------
+
+
+@case
+def batch_norm(draw: Draw) -> Case:
+    c, eps, relu = draw.integer(1, 3), draw.choice([1e-5, 0.1]), draw.flag()
+    shape = draw.choice([(5, c), (2, 3, 2, c)])
+    training, with_residual = draw.flag(), draw.flag()
+    while True:
+        x, w, b = draw.columns(*shape), draw.away_from_zero(c), draw.normal(c)
+        residual = draw.normal(*shape) if with_residual else np.zeros(shape)
+        rows = x.reshape(-1, c)
+        mean, variance = rows.mean(0), rows.var(0)
+        if not training:
+            mean, variance = draw.normal(c), draw.positive(c)
+        z = w * (x - mean) / np.sqrt(variance + eps) + b + residual
+        if np.abs(z).min() > 1e-3:  # away from the ReLU's kink
+            break
+
+    def function(input: Any, weight: Any, bias: Any, residual: Any = None) -> Tensor:
+        running = Tensor(mean.copy()), Tensor(variance.copy())
+        fused = {"residual": residual, "relu": relu}
+        return F.batch_norm(input, *running, weight, bias, training, 0.1, eps, **fused)
+
+    return Case(function, [x, w, b, residual] if with_residual else [x, w, b])
+
+
+@case
+def layer_norm(draw: Draw) -> Case:
+    trailing = draw.choice([(4,), (2, 3)])
+    shape = draw.shape(0, 2) + trailing
+    d = int(np.prod(trailing))
+    x = draw.columns(d, int(np.prod(shape)) // d).T.reshape(shape)
+    if draw.flag():
+        return Case(lambda input: F.layer_norm(input, trailing), [x])
+    return Case(
+        lambda input, weight, bias: F.layer_norm(input, trailing, weight, bias),
+        [x, draw.normal(*trailing), draw.normal(*trailing)],
+    )
+
+
+# -- softmax and losses --------------------------------------------------------------------------
+
+
+@case
+def softmax(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(1))
+    dim = draw.dim(x.ndim)
+    return Case(lambda input: F.softmax(input, dim), [x])
+
+
+@case
+def log_softmax(draw: Draw) -> Case:
+    x = draw.normal(*draw.shape(1))
+    dim = draw.dim(x.ndim)
+    return Case(lambda input: F.log_softmax(input, dim), [x])
+
+
+def _labels(draw: Draw, shape: tuple[int, ...], classes: int, ignore: int) -> np.ndarray:
+    """Labels, some of them `ignore` but not the first."""
+    labels = draw.rng.integers(0, classes, shape)
+    ignored = np.asarray(draw.normal(*shape) > 1)
+    ignored.flat[:1] = False
+    return np.where(ignored, ignore, labels)
+
+
+@case
+def cross_entropy(draw: Draw) -> Case:
+    shape, classes = draw.shape(0, 2), draw.integer(2, 4)
+    options: dict[str, Any] = {
+        "reduction": draw.choice(["mean", "sum", "none"]),
+        "label_smoothing": draw.choice([0.0, 0.1]),
+        "weight": draw.positive(classes) if draw.flag() else None,
+    }
+    if draw.flag():
+        target = draw.rng.dirichlet(np.ones(classes), shape)
+    else:
+        target = _labels(draw, shape, classes, -100)
+    logits = draw.normal(*shape, classes)
+    return Case(lambda input: F.cross_entropy(input, target, **options), [logits])
+
+
+@case
+def nll_loss(draw: Draw) -> Case:
+    shape, classes = draw.shape(0, 2), draw.integer(2, 4)
+    target = _labels(draw, shape, classes, -1)
+    weight = draw.positive(classes) if draw.flag() else None
+    reduction = draw.choice(["mean", "sum", "none"])
+    return Case(
+        lambda input: F.nll_loss(input, target, weight, -1, reduction),
+        [-draw.positive(*shape, classes)],
+    )
+
+
+@case
+def mse_loss(draw: Draw) -> Case:
+    shape, reduction = draw.shape(), draw.choice(["mean", "sum", "none"])
+    return Case(
+        lambda input, target: F.mse_loss(input, target, reduction),
+        [draw.normal(*shape), draw.normal(*shape)],
+    )
+
+
+@case
+def multi_margin_loss(draw: Draw) -> Case:
+    n, classes, p = draw.integer(1, 3), draw.integer(2, 4), draw.integer(1, 2)
+    labels = draw.rng.integers(0, classes, n)
+    weight = draw.positive(classes) if draw.flag() else None
+    reduction = draw.choice(["mean", "sum", "none"])
+    while True:
+        scores = draw.normal(n, classes)
+        slack = 1 + scores - scores[np.arange(n), labels][:, None]
+        if np.abs(slack).min() > 1e-3:
+            break
+    return Case(
+        lambda input: F.multi_margin_loss(input, labels, p, 1.0, weight, reduction), [scores]
+    )
+
+
+# -- random masks: the same mask at every call ---------------------------------------------------
+
+
+@case
+def dropout(draw: Draw) -> Case:
+    p, seed = draw.choice([0.1, 0.5, 1.0]), draw.integer(0, 9)
+    return Case(
+        lambda input: F.dropout(input, p, generator=np.random.default_rng(seed)),
+        [draw.normal(*draw.shape(1))],
+    )
+
+
+@case
+def drop_connect(draw: Draw) -> Case:
+    p, seed = draw.choice([0.1, 0.5, 1.0]), draw.integer(0, 9)
+    return Case(
+        lambda input: F.drop_connect(input, p, generator=np.random.default_rng(seed)),
+        [draw.normal(*draw.shape(1))],
+    )
