@@ -309,7 +309,7 @@ def test_training_a_line_finds_it() -> None:
         more = {"weight_decay": 0.0} if name == "AdamW" else {}
         optimizer = getattr(optim, name)(line.parameters(), lr=lr, **more)
         losses = []
-        for _ in range(200):
+        for _ in range(100):
             loss = tn.functional.mse_loss(line(tn.Tensor(x)), tn.Tensor(y))
             optimizer.zero_grad()
             loss.backward()

@@ -639,11 +639,12 @@ for dim, shape in ((0, (2, 4)), (1, (3, 6)), (-1, (3, 1)), (1, (1, 2))):
 # -- the tests --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel lengths")  # of PyTorch
 @pytest.mark.parametrize("case", CASES, ids=[f"{c.name} {c.label}" for c in CASES])
-def test_value_and_gradients(case: Case, dtype: str, backend: Any) -> None:
-    check(case.ours, case.theirs, case.arrays, dtype)
+def test_value_and_gradients(case: Case, backend: Any) -> None:
+    check(case.ours, case.theirs, case.arrays, "float32")
+    if backend.name != "numpy":  # its float64 is the reference's
+        check(case.ours, case.theirs, case.arrays, "float64")
 
 
 def test_every_public_function_has_a_case() -> None:

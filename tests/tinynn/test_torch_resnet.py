@@ -147,13 +147,16 @@ def batch(stem: str, width: int, channels: int, n: int, size: int) -> tuple[Any,
     raise AssertionError("no images stay clear of the kinks: take fewer or smaller ones")
 
 
+def host(array: Any) -> Any:
+    """The array, fetched from the device if it is on one."""
+    return array.get() if hasattr(array, "get") else array
+
+
 def distance(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     """|ours - theirs| / |theirs| over all arrays as one long vector."""
     assert list(ours) == list(theirs)
-    host = tn.current_backend().to_numpy
-    ours = {name: host(v) for name, v in ours.items()}
     a, b = (
-        np.concatenate([np.asarray(v, float).ravel() for v in each.values()])
+        np.concatenate([np.asarray(host(v), float).ravel() for v in each.values()])
         for each in (ours, theirs)
     )
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
@@ -192,7 +195,7 @@ NETWORKS = [  # stem, width, channels, number of images, their size
     ("3x3", 8, 3, 6, 12),
     ("7x7", 16, 1, 16, 28),
     ("7x7", 8, 3, 8, 36),
-    ("7x7", 64, 1, 8, 36),
+    ("7x7", 64, 1, 6, 34),
 ]
 
 
@@ -201,6 +204,10 @@ NETWORKS = [  # stem, width, channels, number of images, their size
 def test_forward_and_backward(
     stem: str, width: int, channels: int, n: int, size: int, dtype: str, backend: Any
 ) -> None:
+    if (backend.name, dtype) == ("numpy", "float64"):
+        pytest.skip("its float64 is the reference's")
+    if (backend.name, dtype, width) == ("reference", "float32", 64):
+        pytest.skip("slow; the other widths have it")
     ours, theirs = networks(stem, width, channels, dtype)
     x, labels = batch(stem, width, channels, n, size)
     mine, yours, apart = forward(ours, theirs, x.astype(dtype), labels)

@@ -156,7 +156,7 @@ def max(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
     if x.ndim == 0:  # PyTorch takes dim 0 and -1 for it
         normal_dim("max", 0, dim)
         return MaxResult(amax(x), argmax(x))
-    (axis,) = normalize_dims("max", x.ndim, dim) or (0,)
+    axis = normal_dim("max", x.ndim, dim)
     where = argmax(x, axis, keepdim=True)
     values = take_along_dim(x, where, axis)
     if keepdim:
