@@ -639,6 +639,17 @@ for dim, shape in ((0, (2, 4)), (1, (3, 6)), (-1, (3, 1)), (1, (1, 2))):
 # -- the tests --------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two libraries' idle threads would spin on the processors that the other one wants."""
+    before = torch.get_num_threads(), tn.get_num_threads()
+    torch.set_num_threads(1)
+    tn.set_num_threads(1)
+    yield
+    torch.set_num_threads(before[0])
+    tn.set_num_threads(before[1])
+
+
 @pytest.mark.filterwarnings("ignore:Using padding=.same. with even kernel lengths")  # of PyTorch
 @pytest.mark.parametrize("case", CASES, ids=[f"{c.name} {c.label}" for c in CASES])
 def test_value_and_gradients(case: Case, backend: Any) -> None:

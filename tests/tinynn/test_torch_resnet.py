@@ -78,13 +78,15 @@ class TorchResNet18(torch.nn.Module):  # type: ignore[name-defined]
         return self.fc(y.mean((2, 3)))
 
 
-@pytest.fixture(autouse=True)
-def _one_torch_thread() -> Iterator[None]:
-    """PyTorch's idle threads would spin on the processors that our kernels want."""
-    before = torch.get_num_threads()
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two libraries' idle threads would spin on the processors that the other one wants."""
+    before = torch.get_num_threads(), tn.get_num_threads()
     torch.set_num_threads(1)
+    tn.set_num_threads(1)
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(before[0])
+    tn.set_num_threads(before[1])
 
 
 def networks(stem: str, width: int, channels: int, dtype: str = "float32") -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ KERNELS: dict[str, Any] = {
     "conv2d": cpu_conv.conv2d,
     "conv2d_input_grad": cpu_conv.conv2d_input_grad,
     "conv2d_weight_grad": cpu_conv.conv2d_weight_grad,
+    "matmul": cpu_conv.matmul,
     "batch_norm": cpu_norm.batch_norm,
     "batch_norm_grad": cpu_norm.batch_norm_grad,
     "batch_norm_inference": cpu_norm.batch_norm_inference,

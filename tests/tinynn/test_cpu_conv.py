@@ -1,0 +1,245 @@
+"""The CPU convolutions against the reference in float64, on generated shapes and every tile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tinynn.kernels import (
+    cpu_conv,
+    cpu_direct_conv,
+    cpu_direct_weights,
+    cpu_winograd,
+    reference,
+)
+from tinynn.kernels.cpu_direct_conv import axes_of
+from tinynn.kernels.cpu_microkernel import AVX2, AVX512, NEON, SSE, Tile, host_tile, microkernel
+from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
+
+# The host's own tile first; the others run anywhere, LLVM splits or joins their vectors.
+TILES = list(dict.fromkeys([host_tile(), AVX2, AVX512, NEON, SSE]))
+TOLERANCE = 1e-6  # of the sum of the products' absolute values: about 8 float32 roundings
+
+
+@dataclass
+class Expected:
+    """A result in float64, and the sum of the absolute values of its products."""
+
+    value: np.ndarray
+    magnitude: np.ndarray
+
+    def check(self, actual: np.ndarray) -> None:
+        assert actual.dtype == np.float32
+        assert actual.flags.c_contiguous
+        assert actual.shape == self.value.shape
+        error = np.abs(actual - self.value).max(initial=0)
+        assert error <= TOLERANCE * self.magnitude.max(initial=0)
+
+
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def expected(x: np.ndarray, w: np.ndarray, arguments):
+    """dy, and what y and the gradients with it must be."""
+    dy = random(*reference.conv2d(x, w, *arguments).shape, seed=2)
+
+    def results(x, w, dy):
+        return (
+            reference.conv2d(x, w, *arguments),
+            reference.conv2d_input_grad(dy, w, x.shape, *arguments),
+            reference.conv2d_weight_grad(dy, x, w.shape, *arguments),
+        )
+
+    double = [a.astype(np.float64) for a in (x, w, dy)]
+    values, magnitudes = results(*double), results(*map(np.abs, double))
+    return dy, *map(Expected, values, magnitudes)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_scratch(monkeypatch):
+    """Scratch memory full of NaN: a kernel that reads what it has not written is found out."""
+
+    def scratch(name: str, count: int) -> np.ndarray:
+        memory = np.full(count + 16, np.nan, np.float32)
+        return memory[-memory.ctypes.data // 4 % 16 :]
+
+    for module in (cpu_direct_conv, cpu_direct_weights, cpu_winograd):
+        monkeypatch.setattr(module, "scratch", scratch)
+
+
+@pytest.fixture(autouse=True, params=[1, 2])
+def threads(request):
+    if request.param > usable_cpus():
+        pytest.skip("one core")
+    before = get_num_threads()
+    set_num_threads(request.param)
+    yield request.param
+    set_num_threads(before)
+
+
+@st.composite
+def convolutions(draw):
+    """x, w and the arguments of a convolution, small but of every kind."""
+    size = st.integers(1, 9)
+    x_shape = draw(st.tuples(st.integers(1, 13), size, size, st.integers(1, 40)))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    pad = st.tuples(st.integers(0, 3), st.integers(0, 3))
+    padding = draw(st.tuples(pad, pad))
+    for axis in (0, 1):
+        span = dilation[axis] * (kernel[axis] - 1) + 1
+        assume(x_shape[1 + axis] + sum(padding[axis]) >= span)
+    x = random(*x_shape, seed=draw(st.integers(0, 9)))
+    w = random(draw(st.integers(1, 40)), *kernel, x_shape[3], seed=1)
+    return x, w, (stride, padding, dilation, 1)
+
+
+RELAXED = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+@given(case=convolutions())
+@RELAXED
+def test_direct(tile: Tile, case):
+    x, w, arguments = case
+    axes = axes_of(x.shape, w.shape, *arguments[:3])
+    dy, y, dx, dw = expected(x, w, arguments)
+    y.check(cpu_direct_conv.conv2d(x, w, *axes, tile))
+    dx.check(cpu_direct_conv.conv2d_input_grad(dy, w, *axes, tile))
+    dw.check(cpu_direct_weights.conv2d_weight_grad(dy, x, *axes, tile))
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+@given(
+    samples=st.integers(1, 40),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    panels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.tuples(*[st.tuples(st.integers(0, 2), st.integers(0, 2))] * 2),
+)
+@RELAXED
+def test_winograd(tile: Tile, samples, size, panels, padding):
+    assume(all(s + sum(p) >= 3 for s, p in zip(size, padding, strict=True)))
+    x = random(samples, *size, panels[0] * tile.width)
+    w = random(panels[1] * tile.width, 3, 3, x.shape[3], seed=1)
+    arguments = ((1, 1), padding, (1, 1), 1)
+    axes = axes_of(x.shape, w.shape, *arguments[:3])
+    dy, y, dx, dw = expected(x, w, arguments)
+    y.check(cpu_winograd.conv2d(x, w, *axes, tile))
+    dx.check(cpu_winograd.conv2d_input_grad(dy, w, *axes, tile))
+    dw.check(cpu_winograd.conv2d_weight_grad(dy, x, *axes, tile))
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "c", "oc", "kernel", "stride", "padding"),
+    [
+        (20, 28, 1, 64, 7, 2, 3),  # ResNet's stems
+        (20, 28, 1, 64, 3, 1, 1),
+        (9, 28, 64, 64, 3, 1, 1),
+        (20, 7, 64, 128, 1, 2, 0),  # a shortcut
+        (20, 4, 128, 256, 3, 2, 1),
+        (33, 1, 512, 512, 3, 1, 1),  # one tap of nine sees data
+        (1, 1, 256, 512, 3, 1, 1),
+        (1, 28, 3, 10, 5, 1, 2),
+    ],
+)
+def test_choice(n, size, c, oc, kernel, stride, padding):
+    """The public functions, which choose a method, on the shapes of ResNet-18."""
+    x, w = random(n, size, size, c), random(oc, kernel, kernel, c, seed=1)
+    arguments = ((stride, stride), ((padding, padding),) * 2, (1, 1), 1)
+    dy, y, dx, dw = expected(x, w, arguments)
+    y.check(cpu_conv.conv2d(x, w, *arguments))
+    dx.check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments))
+    dw.check(cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments))
+
+
+@given(m=st.integers(1, 200), k=st.integers(1, 150), n=st.integers(1, 70))
+@RELAXED
+def test_matmul(m, k, n):
+    a, b = random(m, k), random(k, n, seed=1)
+    product = Expected(a.astype(np.float64) @ b, np.abs(a.astype(np.float64)) @ np.abs(b))
+    a_columns, b_columns = np.asfortranarray(a), np.asfortranarray(b)
+    for left in (a, a_columns):
+        for right in (b, b_columns):
+            product.check(np.ascontiguousarray(cpu_conv.matmul(left, right)))
+
+
+@pytest.mark.parametrize("method", ["direct", "winograd"])
+def test_weight_gradient_of_a_large_batch_is_accurate(method):
+    """100,352 products a number: blocks are added as wholes, so errors stay near 1e-6."""
+    x, dy = random(128, 28, 28, 32), random(128, 28, 28, 32, seed=1)
+    axes = axes_of(x.shape, (32, 3, 3, 32), (1, 1), ((1, 1), (1, 1)), (1, 1))
+    grad = {"direct": cpu_direct_weights, "winograd": cpu_winograd}[method].conv2d_weight_grad
+    dw = grad(dy, x, *axes)
+    inner = dy.astype(np.float64).reshape(-1, 32).T @ x.astype(np.float64).reshape(-1, 32)
+    error = np.linalg.norm(dw[:, 1, 1] - inner) / np.linalg.norm(inner)
+    assert error < 2e-6
+
+
+def test_same_bits_every_time():
+    x, w = random(50, 14, 14, 64), random(64, 3, 3, 64, seed=1)
+    arguments = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    dy = cpu_conv.conv2d(x, w, *arguments)
+    for other in (
+        lambda: cpu_conv.conv2d(x, w, *arguments),
+        lambda: cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments),
+        lambda: cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments),
+    ):
+        first = other()
+        assert all(np.array_equal(first, other()) for _ in range(3))
+
+
+@pytest.mark.parametrize(("dtype", "groups"), [(np.float32, 2), (np.float64, 1), (np.float64, 2)])
+def test_the_rest_is_left_to_the_reference(dtype, groups):
+    x, w = random(2, 5, 5, 4).astype(dtype), random(4, 3, 3, 4 // groups).astype(dtype)
+    arguments = ((1, 1), ((1, 1), (1, 1)), (1, 1), groups)
+    y = cpu_conv.conv2d(x, w, *arguments)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, reference.conv2d(x, w, *arguments))
+
+
+def test_writes_stay_inside():
+    """Images before and after the target keep their values, also beside overhanging tiles."""
+    x, w = random(7, 5, 5, 5), random(19, 3, 3, 5, seed=1)
+    axes = axes_of(x.shape, w.shape, (1, 1), ((1, 1), (1, 1)), (1, 1))
+    around = np.full((9, 5, 5, 19), 7, np.float32)
+    cpu_direct_conv.gather_into(around[1:8], x, w, *axes, backward=False)
+    assert (around[0] == 7).all()
+    assert (around[8] == 7).all()
+    _, y, _, _ = expected(x, w, ((1, 1), ((1, 1), (1, 1)), (1, 1), 1))
+    y.check(around[1:8])
+
+
+def test_tile_follows_the_host():
+    table = microkernel().table
+    assert tuple(table[:3]) == (host_tile().rows, host_tile().width, host_tile().lanes)
+
+
+@pytest.mark.slow
+def test_second_process_compiles_nothing(tmp_path: Path):
+    """Compiled code is kept on disk: the second process loads it."""
+    script = (
+        "import numba, time; from numba.core import event; start = time.perf_counter()\n"
+        "with event.install_recorder('numba:compile') as recorder:\n"
+        "    from tinynn.kernels import cpu_conv\n"
+        "    from tinynn.kernels.cpu_microkernel import microkernel; microkernel()\n"
+        "print(len(recorder.buffer))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    root = Path(cpu_conv.__file__).parents[2]
+    compiled = [
+        int(subprocess.run([sys.executable, "-c", script], cwd=root, env=environment,
+                           capture_output=True, text=True, check=True).stdout)
+        for _ in range(2)
+    ]  # fmt: skip
+    assert compiled[0] > 0
+    assert compiled[1] == 0

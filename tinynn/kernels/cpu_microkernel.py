@@ -1,0 +1,504 @@
+"""The one fast loop of the CPU kernels: a small tile of a matrix product, held in registers.
+
+A CPU core multiplies and adds two vectors (8 floats each with AVX2) every cycle, but reads
+memory far more slowly: the product is fast only if every float read is used several times.
+So a *tile* of C stays in registers from the first product to the last. Each step k reads one row
+of B as vectors and one number of A for each row of C, and updates all rows x vectors of the tile:
+
+                          B[k]   [ b b b b b b b b | b b b b b b b b ]     2 vector loads
+          A[0,k]  a -> spread    [ c c c c c c c c | c c c c c c c c ]     12 multiply-adds
+          A[1,k]  a -> spread    [ c c c c c c c c | c c c c c c c c ]     for 8 loads:
+           ...                                ...                          arithmetic bound
+          A[5,k]  a -> spread    [ c c c c c c c c | c c c c c c c c ]
+
+Three things make the same tile serve convolution, its two gradients and linear layers:
+*rows* of A and C are wherever two tables say (any set of pixels, so no im2col); the sum runs over
+a list of *pairs* (offset in A, offset in B), one for each filter tap that sees data (so padding
+costs nothing); and within a pair over `depth` steps of `a_step` and `b_step` floats.
+
+numba cannot hold such a tile in registers, so it is written in LLVM's language (llvmlite, which
+numba brings along; no C compiler) and compiled here, once for each number of rows. numba code
+calls it by address, and so never needs compiling again when the tile changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+FLOAT, INT, INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """`rows` x `vectors` registers of accumulators, each of `lanes` floats."""
+
+    lanes: int
+    rows: int
+    vectors: int
+
+    @property
+    def width(self) -> int:
+        """Columns of C in a tile, and of B in a panel."""
+        return self.lanes * self.vectors
+
+
+# The accumulators, the vectors of one row of B and one spread number must fit the registers.
+AVX2 = Tile(lanes=8, rows=6, vectors=2)  # 12 + 2 + 1 of 16 registers
+AVX512 = Tile(lanes=16, rows=12, vectors=2)  # 24 + 2 + 1 of 32
+NEON = Tile(lanes=4, rows=8, vectors=3)  # 24 + 3 + 1 of 32
+SSE = Tile(lanes=4, rows=6, vectors=2)  # 12 + 2 + 1 of 16, and the last resort
+
+
+SPARE = 512  # floats: room for a tile of any of these
+
+
+def host_tile() -> Tile:
+    """The tile for this machine's vector registers."""
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return AVX512
+    if features.get("avx2") and features.get("fma"):
+        return AVX2
+    return NEON if platform.machine().lower() in ("arm64", "aarch64") else SSE
+
+
+# ---------------------------------------------------------------------------------------------
+# Emitting LLVM code. Addresses travel as 64-bit integers; offsets count floats.
+# ---------------------------------------------------------------------------------------------
+
+
+class Emitter:
+    """One function `name(int64, int64, ...)` under construction, with the few idioms we need."""
+
+    def __init__(self, module: ir.Module, name: str, arguments: int, lanes: int):
+        self.vector = ir.VectorType(FLOAT, lanes)
+        self.lanes = lanes
+        signature = ir.FunctionType(ir.VoidType(), [INT] * arguments)
+        self.function = ir.Function(module, signature, name)
+        self.build = ir.IRBuilder(self.function.append_basic_block())
+        self.module = module
+
+    def pointer(self, address: Any, kind: Any = FLOAT) -> Any:
+        return self.build.inttoptr(address, kind.as_pointer())
+
+    def at(self, pointer: Any, offset: Any) -> Any:
+        """pointer + offset (elements)."""
+        return self.build.gep(pointer, [INT(offset) if isinstance(offset, int) else offset])
+
+    def load_vector(self, pointer: Any) -> Any:
+        load = self.build.load(self.build.bitcast(pointer, self.vector.as_pointer()))
+        load.align = 4
+        return load
+
+    def store_vector(self, value: Any, pointer: Any) -> None:
+        store = self.build.store(value, self.build.bitcast(pointer, self.vector.as_pointer()))
+        store.align = 4
+
+    def spread(self, scalar: Any) -> Any:
+        """One number in every lane."""
+        empty = ir.Constant(self.vector, ir.Undefined)
+        first = self.build.insert_element(empty, scalar, INT32(0))
+        zeros = ir.Constant(ir.VectorType(INT32, self.lanes), [0] * self.lanes)
+        return self.build.shuffle_vector(first, empty, zeros)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        """a b + c in one instruction."""
+        name = f"llvm.fma.v{self.lanes}f32"
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        fma = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+        return self.build.call(fma, [a, b, c])
+
+    def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
+        return self.build.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
+
+    def constant(self, value: float) -> Any:
+        return ir.Constant(self.vector, [float(value)] * self.lanes)
+
+    def zero(self) -> Any:
+        return ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def loop(self, count: Any, carried: list[Any]) -> Loop:
+        return Loop(self, count, carried)
+
+    def finish(self) -> None:
+        self.build.ret_void()
+
+
+class Loop:
+    """`for index in range(count)`, carrying values from turn to turn (SSA phi nodes).
+
+    with emit.loop(n, [x]) as loop:
+        [x] = loop.carried
+        loop.carried = [x + 1]
+    [x] = loop.carried
+    """
+
+    def __init__(self, emit: Emitter, count: Any, carried: list[Any]):
+        self.emit, self.count, self.initial = emit, count, carried
+
+    def __enter__(self) -> Loop:
+        build = self.emit.build
+        self.before = build.block
+        self.body = self.emit.function.append_basic_block()
+        self.after = self.emit.function.append_basic_block()
+        build.cbranch(build.icmp_signed(">", self.count, INT(0)), self.body, self.after)
+        build.position_at_end(self.body)
+        self.phis = []
+        for value in [INT(0), *self.initial]:
+            phi = build.phi(value.type)
+            phi.add_incoming(value, self.before)
+            self.phis.append(phi)
+        self.index, *self.carried = self.phis
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        build = self.emit.build
+        following = [build.add(self.index, INT(1)), *self.carried]
+        for phi, value in zip(self.phis, following, strict=True):
+            phi.add_incoming(value, build.block)
+        last = build.block
+        build.cbranch(build.icmp_signed("<", following[0], self.count), self.body, self.after)
+        build.position_at_end(self.after)
+        for i, (initial, value) in enumerate(zip(self.initial, following[1:], strict=True)):
+            self.carried[i] = build.phi(value.type)
+            self.carried[i].add_incoming(initial, self.before)
+            self.carried[i].add_incoming(value, last)
+
+
+TILE_ARGUMENTS = "a a_rows a_pairs b b_pairs pairs depth a_step b_step c c_rows accumulate"
+
+
+def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
+    """C[r, :] (+)= sum over p < pairs, k < depth of A[r, p, k] B[p, k, :], for r < rows, with
+
+    A[r, p, k] = a[a_rows[r] + a_pairs[p] + k a_step]     one number
+    B[p, k, :] = b[b_pairs[p] + k b_step :][: width]      `vectors` vectors
+    C[r, :]    = c[c_rows[r] :][: width]
+
+    The sum starts at zero and is added to C at the end (`accumulate`): blocks of a long sum are
+    then added as wholes, which keeps float32 accurate.
+    """
+    emit = Emitter(module, f"tile_{rows}", len(TILE_ARGUMENTS.split()), tile.lanes)
+    build = emit.build
+    a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows, accumulate = (
+        emit.function.args
+    )
+    a_rows, a_pairs, b_pairs, c_rows = (
+        emit.pointer(table, INT) for table in (a_rows, a_pairs, b_pairs, c_rows)
+    )
+    a, b, c = emit.pointer(a), emit.pointer(b), emit.pointer(c)
+    row_of_a = [emit.at(a, build.load(emit.at(a_rows, r))) for r in range(rows)]
+
+    with emit.loop(pairs, [emit.zero()] * (rows * tile.vectors)) as over_pairs:
+        a_offset = build.load(emit.at(a_pairs, over_pairs.index))
+        row_of_b = emit.at(b, build.load(emit.at(b_pairs, over_pairs.index)))
+        with emit.loop(depth, [a_offset, row_of_b, *over_pairs.carried]) as over_depth:
+            a_offset, row_of_b, *sums = over_depth.carried
+            vectors = [
+                emit.load_vector(emit.at(row_of_b, v * tile.lanes)) for v in range(tile.vectors)
+            ]
+            for r in range(rows):
+                number = emit.spread(build.load(emit.at(row_of_a[r], a_offset)))
+                for v in range(tile.vectors):
+                    i = r * tile.vectors + v
+                    sums[i] = emit.multiply_add(number, vectors[v], sums[i])
+            over_depth.carried = [build.add(a_offset, a_step), emit.at(row_of_b, b_step), *sums]
+        over_pairs.carried = over_depth.carried[2:]
+
+    sums = over_pairs.carried
+    places = [
+        emit.at(emit.at(c, build.load(emit.at(c_rows, r))), v * tile.lanes)
+        for r in range(rows)
+        for v in range(tile.vectors)
+    ]
+    with build.if_else(build.icmp_signed("!=", accumulate, INT(0))) as (add, overwrite):
+        with add:
+            for place, value in zip(places, sums, strict=True):
+                emit.store_vector(build.fadd(value, emit.load_vector(place)), place)
+        with overwrite:
+            for place, value in zip(places, sums, strict=True):
+                emit.store_vector(value, place)
+    emit.finish()
+
+
+def emit_copy_rows(module: ir.Module, tile: Tile) -> None:
+    """copy_rows(source, source_step, target, target_step, rows): `width` floats of each row."""
+    emit = Emitter(module, "copy_rows", 5, tile.lanes)
+    source, source_step, target, target_step, rows = emit.function.args
+    with emit.loop(rows, [emit.pointer(source), emit.pointer(target)]) as loop:
+        read, write = loop.carried
+        for v in range(tile.vectors):
+            value = emit.load_vector(emit.at(read, v * tile.lanes))
+            emit.store_vector(value, emit.at(write, v * tile.lanes))
+        loop.carried = [emit.at(read, source_step), emit.at(write, target_step)]
+    emit.finish()
+
+
+def emit_transpose(module: ir.Module, tile: Tile) -> None:
+    """transpose(source, source_step, target, target_step): lanes x lanes floats, in registers.
+
+    Exchange the halves of rows `half` apart, then quarters, ... (log2(lanes) rounds of shuffles).
+    """
+    lanes = tile.lanes
+    emit = Emitter(module, "transpose", 4, lanes)
+    source, source_step, target, target_step = emit.function.args
+    read, write = emit.pointer(source), emit.pointer(target)
+    rows = [
+        emit.load_vector(emit.at(read, emit.build.mul(INT(r), source_step))) for r in range(lanes)
+    ]
+    half = lanes // 2
+    while half:
+        low = [j if not j & half else lanes + (j ^ half) for j in range(lanes)]
+        high = [j | half if not j & half else lanes + j for j in range(lanes)]
+        for r in range(lanes):
+            if not r & half:
+                upper, lower = rows[r], rows[r | half]
+                rows[r] = emit.shuffle(upper, lower, low)
+                rows[r | half] = emit.shuffle(upper, lower, high)
+        half //= 2
+    for r in range(lanes):
+        emit.store_vector(rows[r], emit.at(write, emit.build.mul(INT(r), target_step)))
+    emit.finish()
+
+
+# ---------------------------------------------------------------------------------------------
+# Compiling, once for each machine: the machine code is kept on disk
+# ---------------------------------------------------------------------------------------------
+
+
+# Places in Microkernel.table
+TILE_ROWS, WIDTH, LANES, COPY_ROWS, TRANSPOSE, TILES = range(6)
+
+
+@dataclass(frozen=True)
+class Microkernel:
+    """The compiled functions of one tile, as a table that numba code can read.
+
+    table: the tile's rows, width and lanes; the addresses of `copy_rows`, `transpose` and of the
+    tiles of 1, 2, ... rows; then 0, width, 2 width, ... : the rows of a tile stored by itself.
+    """
+
+    tile: Tile
+    table: np.ndarray
+    engine: Any  # owns the machine code
+
+
+@cache
+def microkernel(tile: Tile | None = None) -> Microkernel:
+    """The functions for `tile` (the host's own by default), compiled or read from disk."""
+    tile = tile or host_tile()
+    engine = compile_functions(emit_microkernel, tile)
+    names = ["copy_rows", "transpose", *(f"tile_{r}" for r in range(1, tile.rows + 1))]
+    addresses = [engine.get_function_address(name) for name in names]
+    own_rows = [r * tile.width for r in range(tile.rows)]
+    table = np.array([tile.rows, tile.width, tile.lanes, *addresses, *own_rows], np.int64)
+    return Microkernel(tile, table, engine)
+
+
+def emit_microkernel(module: ir.Module, tile: Tile) -> None:
+    for rows in range(1, tile.rows + 1):
+        emit_tile(module, tile, rows)
+    emit_copy_rows(module, tile)
+    emit_transpose(module, tile)
+
+
+def compile_functions(emit: Callable[[ir.Module, Tile], None], tile: Tile) -> Any:
+    """The machine code of what `emit` writes; its file is named after all it depends on."""
+    sources = {Path(__file__), Path(emit.__code__.co_filename)}
+    ingredients = (
+        emit.__name__,
+        sorted(source.read_text() for source in sources),
+        tile,
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
+        llvmlite.__version__,
+    )
+    name = hashlib.sha256(repr(ingredients).encode()).hexdigest()[:24]
+    file = cache_folder() / f"{emit.__name__}-{name}.o"
+    if file.is_file():
+        return _load(file.read_bytes())
+    module = ir.Module(emit.__name__)
+    emit(module, tile)
+    code = _target_machine().emit_object(llvm.parse_assembly(str(module)))
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}")
+        part.write_bytes(code)
+        part.replace(file)  # whole or absent, also when two processes compile at once
+    except OSError:
+        pass  # a read-only installation compiles anew in every process (0.1 s)
+    return _load(code)
+
+
+def cache_folder() -> Path:
+    """Where compiled code is kept: beside this file, as numba does, or as NUMBA_CACHE_DIR says."""
+    return Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).parent / "__pycache__")
+
+
+def _target_machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3
+    )
+
+
+def _load(code: bytes) -> Any:
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _target_machine())
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return engine
+
+
+# ---------------------------------------------------------------------------------------------
+# Calling them from numba code
+# ---------------------------------------------------------------------------------------------
+
+
+def call_address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Code that calls the function at address arguments[0] with the other arguments (int64)."""
+    kind = ir.FunctionType(ir.VoidType(), [INT] * (len(arguments) - 1))
+    builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+    return context.get_dummy_value()
+
+
+def _element(builder: Any, arguments: Any, kind: Any) -> Any:
+    array, index = arguments[:2]
+    return builder.gep(builder.inttoptr(array, kind.as_pointer()), [index])
+
+
+@intrinsic
+def load_int(typing_context, array, index):
+    """array[index], for the address of int64 numbers."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(_element(builder, arguments, INT))
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def load_float(typing_context, array, index):
+    """array[index], for the address of float32 numbers."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.load(_element(builder, arguments, FLOAT))
+
+    return types.float32(types.int64, types.int64), generate
+
+
+@intrinsic
+def store_float(typing_context, array, index, value):
+    """array[index] = value, for the address of float32 numbers."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[2], _element(builder, arguments, FLOAT))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32), generate
+
+
+@intrinsic
+def multiply_tile(
+    typing_context, function, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
+    c, c_rows, accumulate,
+):  # fmt: skip
+    """See `emit_tile`; `function` is its address."""
+    return types.void(*[types.int64] * 13), call_address
+
+
+@intrinsic
+def call_copy_rows(typing_context, function, source, source_step, target, target_step, rows):
+    return types.void(*[types.int64] * 6), call_address
+
+
+@intrinsic
+def call_transpose(typing_context, function, source, source_step, target, target_step):
+    return types.void(*[types.int64] * 5), call_address
+
+
+def helper(arguments: int) -> Any:
+    """Compile a function of int64 arguments once. (Without a signature numba compiles it anew
+    for every combination of constants it is called with.)"""
+    return njit(types.void(*[types.int64] * arguments), cache=True, error_model="numpy")
+
+
+@helper(6)
+def copy_rows(micro, source, source_step, target, target_step, rows):
+    """target[r, :width] = source[r, :width]; steps from row to row in floats."""
+    call_copy_rows(load_int(micro, COPY_ROWS), source, source_step, target, target_step, rows)
+
+
+@helper(16)
+def multiply_rows(
+    micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
+    rows, columns, accumulate, spare,
+):  # fmt: skip
+    """C[r, :columns] (+)= A[r] B for any number of rows, in tiles of nearly equal size.
+
+    As `emit_tile`. If `columns` is less than the width of a tile, the tile goes to `spare` first
+    (TILE_ROWS x WIDTH floats of this thread's own).
+    """
+    tile_rows, width = load_int(micro, TILE_ROWS), load_int(micro, WIDTH)
+    tiles = (rows + tile_rows - 1) // tile_rows
+    for i in range(tiles):
+        begin, end = rows * i // tiles, rows * (i + 1) // tiles
+        tile = load_int(micro, TILES + end - begin - 1)
+        a_table, c_table = a_rows + 8 * begin, c_rows + 8 * begin
+        if columns == width:
+            multiply_tile(
+                tile, a, a_table, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
+                c, c_table, accumulate,
+            )  # fmt: skip
+        else:
+            multiply_tile(
+                tile, a, a_table, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
+                spare, micro + 8 * (TILES + tile_rows), 0,
+            )  # fmt: skip
+            for r in range(end - begin):
+                row = c + 4 * load_int(c_table, r)
+                for j in range(columns):
+                    value = load_float(spare, r * width + j)
+                    store_float(row, j, value + load_float(row, j) if accumulate else value)
+
+
+@helper(7)
+def pack_panel(micro, source, k_step, column_step, depth, columns, target):
+    """target[k, column] = source[k k_step + column column_step]; zero beyond `columns`.
+
+    A panel of B: `depth` rows of `width` columns. Whole vectors where one of the steps is 1.
+    """
+    width, lanes = load_int(micro, WIDTH), load_int(micro, LANES)
+    done = 0
+    if columns == width and column_step == 1:
+        copy_rows(micro, source, k_step, target, width, depth)
+        done = depth
+    elif columns == width and k_step == 1:
+        done = depth // lanes * lanes
+        for k in range(0, done, lanes):
+            for column in range(0, width, lanes):
+                call_transpose(
+                    load_int(micro, TRANSPOSE),
+                    source + 4 * (column * column_step + k), column_step,
+                    target + 4 * (k * width + column), width,
+                )  # fmt: skip
+    for k in range(done, depth):
+        for column in range(columns):
+            value = load_float(source, k * k_step + column * column_step)
+            store_float(target, k * width + column, value)
+        for column in range(columns, width):
+            store_float(target, k * width + column, 0)
