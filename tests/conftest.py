@@ -1,5 +1,6 @@
 """What all tests share: the backend they run under, and how hypothesis draws."""
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from tinynn.backend import Backend, use_backend
+from tinynn.backend import Backend, get_backend, use_backend
 from tinynn.gradcheck_cases import Draw
 
 # The same examples on every run, and no deadline: the first call of a kernel compiles it.
@@ -29,13 +30,16 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci")
 
 
-@pytest.fixture(params=["reference", "numpy", pytest.param("cupy", marks=pytest.mark.gpu)])
+BACKENDS: list[Any] = ["reference", "numpy"]
+if importlib.util.find_spec("cupy"):
+    BACKENDS.append(pytest.param("cupy", marks=pytest.mark.gpu))
+
+
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each backend in turn, current during the test."""
-    if request.param == "cupy":
-        cupy = pytest.importorskip("cupy")
-        if not cupy.is_available():
-            pytest.skip("no GPU")
+    if request.param == "cupy" and not get_backend("cupy").xp.is_available():
+        pytest.skip("CuPy finds no GPU")
     with use_backend(request.param) as backend:
         yield backend
 
