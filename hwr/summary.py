@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 import tinynn as tn
+from hwr.run import Run
 from tinynn import nn
 from tinynn.functions.conv import resolve_padding
 from tinynn.kernels.geometry import live_taps, tap_visits
 from tinynn.nn import Module
-
-if TYPE_CHECKING:
-    from hwr.train import Run
 
 
 @dataclass(frozen=True)
@@ -126,10 +124,8 @@ def table(rows: list[Layer]) -> str:
     return "\n".join(lines)
 
 
-def dry_run(run: Run) -> int:
+def dry_run(run: Run, train_step: Callable[[Run, np.ndarray, np.ndarray], Any]) -> int:
     """Print the layer table and the memory of one training step; write nothing."""
-    from hwr.train import train_step
-
     images, labels = next(iter(run.loader.epoch(0)))
     print(table(layers(run.model, images.shape[1:])))
     run.model.train()

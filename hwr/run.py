@@ -1,0 +1,182 @@
+"""A training run: its parts made from a configuration, and where it stands."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinynn as tn
+from hwr import checkpoint, data
+from hwr.config import (
+    INITIAL_WEIGHTS,
+    TRAIN_SUBSET,
+    Config,
+    make_optimizer,
+    make_schedule,
+    versions,
+)
+from hwr.data import Dataset, Loader
+from hwr.errors import UserError
+from hwr.evaluate import BATCH, create_model, split_loader
+from tinynn.nn import Module
+from tinynn.optim import Optimizer, Schedule
+
+
+class Diverged(RuntimeError):
+    """The loss or a weight is no longer a finite number."""
+
+
+@dataclass
+class Run:
+    """A training run: its parts, and where it stands."""
+
+    config: Config
+    model: Module
+    optimizer: Optimizer
+    schedule: Schedule
+    generator: np.random.Generator  # of the initial weights, then of dropout
+    loader: Loader
+    validation: Loader | None
+    test: Loader
+    step: int = 0  # updates so far
+    epoch: int = 0  # epochs completed
+    batch: int = 0  # batches of the present epoch completed
+    loss_sum: float = 0.0  # over the images of the present epoch
+    images: int = 0
+    best: dict[str, float] = field(default_factory=dict)
+    pending: list[tuple[int, Any]] = field(default_factory=list)  # (images, loss) not read yet
+
+    @property
+    def batches(self) -> int:
+        """Batches in an epoch."""
+        return epoch_batches(self.config, self.loader)
+
+    @property
+    def mean_loss(self) -> float:
+        """The mean training loss of the present epoch, in nats."""
+        return self.loss_sum / self.images if self.images else math.nan
+
+    def read_losses(self) -> None:
+        """Fetch the losses of the last steps. Diverged if one is not finite."""
+        for i, (count, loss) in enumerate(self.pending):
+            value = float(loss)
+            if not math.isfinite(value):
+                step = self.step - len(self.pending) + i + 1
+                raise Diverged(f"the loss is {value} at step {step} (epoch {self.epoch + 1})")
+            self.loss_sum += value * count
+            self.images += count
+        self.pending.clear()
+
+    def check(self) -> None:
+        """Diverged unless every loss, weight and moment so far is a finite number."""
+        self.read_losses()
+        for name, array in {**self.model.state_dict(), **self.optimizer.state_dict()}.items():
+            if not np.isfinite(array).all():
+                raise Diverged(f"{name} is not finite after step {self.step}")
+
+    def progress(self) -> dict[str, Any]:
+        """Where the run stands, for the checkpoint's metadata."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "loss_sum": self.loss_sum,
+            "images": self.images,
+            "best": self.best,
+            "generator": self.generator.bit_generator.state,
+            "finished": self.epoch >= self.config.recipe.epochs,
+        }
+
+    def restore(self, progress: dict[str, Any]) -> None:
+        """Continue from `progress`; weights and moments are loaded by the checkpoint."""
+        for name in ("step", "epoch", "batch", "loss_sum", "images", "best"):
+            setattr(self, name, progress[name])
+        self.generator.bit_generator.state = progress["generator"]
+        self.schedule.load_state_dict({"last_step": self.step})
+
+    def save(self, folder: Path) -> None:
+        """Write last.safetensors, unless something is not finite: then the old one stays."""
+        self.check()
+        checkpoint.save(folder / checkpoint.LAST, self.model, self.optimizer, self.progress())
+
+
+def prepare(config: Config) -> Run:
+    """Data, model, optimiser and schedule, everything drawn from the seed."""
+    recipe = config.recipe
+    train, held_out = split_data(config)
+    test = split_loader(config, "test")  # read now: bad data must not come to light after training
+    options: dict[str, Any] = {"seed": config.seed, "normalize": test.normalize}
+    loader = Loader(train, recipe.batch_size, shuffle=True, **options)
+    validation = Loader(held_out, BATCH, **options) if held_out else None
+    config = with_data_facts(config, train, held_out)
+    generator = config.rng(INITIAL_WEIGHTS)
+    model = create_model(config, generator)
+    check_last_batch(model, loader, epoch_batches(config, loader))
+    config = config.with_facts(
+        parameters=sum(p.size for p in model.parameters()), versions=versions()
+    )
+    optimizer = make_optimizer(recipe, model)
+    schedule = make_schedule(recipe, optimizer, epoch_batches(config, loader) * recipe.epochs)
+    return Run(config, model, optimizer, schedule, generator, loader, validation, test)
+
+
+def split_data(config: Config) -> tuple[Dataset, Dataset | None]:
+    """The images to train with, and those held out to choose the best weights by."""
+    recipe = config.recipe
+    folder = Path(config.data_dir) if config.data_dir else None
+    train, held_out = data.load(recipe.dataset, split="train", data_dir=folder), None
+    if recipe.validation:
+        train, held_out = data.holdout(train, recipe.validation, config.seed)
+    if config.train_size is not None:
+        if config.train_size > len(train):
+            raise UserError(
+                f"--train-size {config.train_size} is more than the {len(train)} training images "
+                f"left of {recipe.dataset} after {recipe.validation} were held out"
+            )
+        order = config.rng(TRAIN_SUBSET).permutation(len(train))
+        train = train.subset(np.sort(order[: config.train_size]))
+    return train, held_out
+
+
+def with_data_facts(config: Config, train: Dataset, held_out: Dataset | None) -> Config:
+    """The configuration with the data recorded. UserError if a run to resume had other data."""
+    facts = {
+        "classes": len(train.classes),
+        "class_names": list(train.classes),
+        "channels": train.images.shape[3],
+        "train_images": len(train),
+        "train_split": data.split_hash(train.indices),
+        "validation_split": data.split_hash(held_out.indices) if held_out else None,
+    }
+    for name, value in facts.items():
+        if config.facts.get(name, value) != value:
+            raise UserError(
+                f"the data have changed since the run began: {name} was {config.facts[name]}, now "
+                f"it is {value}; resume with the data it began with, or start a new run"
+            )
+    return config.with_facts(**facts)
+
+
+def check_last_batch(model: Module, loader: Loader, batches: int) -> None:
+    """UserError if the last batch of an epoch is one image and the model cannot train on one."""
+    if min(loader.batch_size, len(loader.dataset) - (batches - 1) * loader.batch_size) > 1:
+        return
+    image = loader.normalize(loader.dataset.images[:1])
+    try:
+        copy.deepcopy(model).train()(tn.Tensor(image))
+    except ValueError as error:
+        raise UserError(
+            f"{len(loader.dataset)} images in batches of {loader.batch_size} leave a batch of one "
+            f"image, and this model cannot train on one; change --batch-size ({error})"
+        ) from None
+
+
+def epoch_batches(config: Config, loader: Loader) -> int:
+    """Batches in an epoch, which --limit-batches may end early."""
+    limit = config.limit_batches
+    return len(loader) if limit is None else min(limit, len(loader))
