@@ -6,6 +6,7 @@ loop is its kernel. Python numbers stay Python numbers, so `x * 2.0` keeps x's d
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class Div(Binary):
 
 
 class Pow(Binary):
-    """a^b. d/da = b a^(b-1); d/db = a^b log a, taken as 0 where a is 0."""
+    """a^b. d/da = b a^(b-1); d/db = a^b log a, 0 where a is 0 and NaN where it is negative."""
 
     def forward(self, a: Array, b: Array) -> Array:
         y = a**b
@@ -146,8 +147,10 @@ class Pow(Binary):
             constant = b == 0  # a^0 is constant; 0 * a^-1 would be NaN at a = 0
             da = dy * b * a ** (b - xp.where(constant, 0, 1).astype(dy.dtype))
         if self.needs[1]:
-            positive = a > 0 if isinstance(a, (int, float)) else xp.asarray(a > 0)
-            db = dy * y * xp.log(xp.where(positive, a, 1)).astype(dy.dtype)
+            base = xp.asarray(a)
+            logarithm = xp.log(xp.where(base > 0, base, 1))
+            logarithm = xp.where(base < 0, math.nan, logarithm).astype(dy.dtype)
+            db = dy * y * logarithm
         return self.reduced(da, db)
 
 
