@@ -31,12 +31,11 @@ from numba import carray
 from tinynn.kernels.cpu_microkernel import (
     SPARE,
     WIDTH,
-    Microkernel,
     Tile,
     load_int,
     microkernel,
     multiply_rows,
-    pack_panel,
+    pack_taps,
 )
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size
@@ -45,6 +44,7 @@ from tinynn.kernels.threads import get_num_threads
 Taps = tuple[tuple[int, int], ...]  # (tap, distance from the base pixel to what it sees), ...
 
 CHUNK_BYTES = 1 << 20  # of source and target worked on at a time: they stay in the cache
+QUICK_FILTERS = 1 << 17  # floats, packed by one thread
 
 # ---------------------------------------------------------------------------------------------
 # Which taps see data
@@ -193,32 +193,26 @@ def plan_gather(
 # The kernels
 # ---------------------------------------------------------------------------------------------
 
-FILTERS = job_type(
-    "micro w filter_size backward packed taps live_taps source_channels target_channels"
-)
+FILTERS = "w w_panel_step tap_step k_step column_step taps live_taps packed"
 GATHER = job_type(
-    "micro source source_sample source_channels target target_sample target_channels"
-    " samples chunk_samples panel_groups packed panel_size"
+    f"micro {FILTERS} source source_sample source_channels target target_sample target_channels"
+    " samples chunk_samples panel_groups panel_size"
     " classes class_count source_rows target_rows source_pairs weight_pairs spare"
 )
 
 
-@kernel(FILTERS)
+@kernel(GATHER)
 def pack_filters(lo, hi, thread, job_pointer):
     """Task = panel of target channels: w (OC, KH, KW, C) -> [panel][tap][source channel][width]."""
     job = carray(job_pointer, 1)[0]
-    width, depth = load_int(job.micro, WIDTH), job.source_channels
+    width = load_int(job.micro, WIDTH)
     for panel in range(lo, hi):
-        columns = min(width, job.target_channels - panel * width)
-        for t in range(job.live_taps):
-            target = job.packed + 4 * (panel * job.live_taps + t) * depth * width
-            tap = load_int(job.taps, t)
-            if job.backward:
-                source = job.w + 4 * (tap * job.target_channels + panel * width)
-                pack_panel(job.micro, source, job.filter_size, 1, depth, columns, target)
-            else:
-                source = job.w + 4 * (panel * width * job.filter_size + tap * depth)
-                pack_panel(job.micro, source, 1, job.filter_size, depth, columns, target)
+        pack_taps(
+            job.micro, job.w + 4 * panel * job.w_panel_step, job.tap_step, job.k_step,
+            job.column_step, job.taps, job.live_taps, job.source_channels,
+            min(width, job.target_channels - panel * width),
+            job.packed + 4 * panel * job.panel_size,
+        )  # fmt: skip
 
 
 @kernel(GATHER)
@@ -258,9 +252,8 @@ class Prepared:
     """All of a gather that depends on shapes only."""
 
     job: Job
-    filters: Job
-    filters_size: int  # floats, packed
     panels: int
+    filters_size: int  # floats, packed
     tasks: int
 
 
@@ -279,29 +272,32 @@ def prepare(
     chunk, chunks = divide(samples, 4 * (source_size + target_size), threads)
     plan = plan_gather(vertical, horizontal, backward, channels, chunk, width)
     panels = -(-channels[1] // width)
-    panel_groups = min(panels, -(-threads // chunks))
     panel_size = len(plan.taps) * channels[0] * width
-    filter_size = vertical.kernel * horizontal.kernel * channels[0 if not backward else 1]
+    panel_groups = min(panels, -(-threads // chunks))
     job = Job(
         GATHER, micro=micro.table, source_sample=source_size, source_channels=channels[0],
         target_sample=target_size, target_channels=channels[1],
         samples=samples, chunk_samples=chunk, panel_groups=panel_groups, panel_size=panel_size,
+        taps=plan.taps, live_taps=len(plan.taps),
+        **filter_steps(vertical.kernel * horizontal.kernel, channels, backward, width),
         classes=plan.classes, class_count=len(plan.classes),
         source_rows=plan.source_rows, target_rows=plan.target_rows,
         source_pairs=plan.source_pairs, weight_pairs=plan.weight_pairs,
     )  # fmt: skip
-    filters = filters_job(micro, plan.taps, filter_size, channels, backward)
-    return Prepared(job, filters, panels * panel_size, panels, chunks * panel_groups)
+    return Prepared(job, panels, panels * panel_size, chunks * panel_groups)
 
 
-def filters_job(
-    micro: Microkernel, taps: np.ndarray, filter_size: int, channels: Pair, backward: bool
-) -> Job:
-    """For `pack_filters`; `w` and `packed` are still to be bound."""
-    return Job(
-        FILTERS, micro=micro.table, filter_size=filter_size, backward=backward, taps=taps,
-        live_taps=len(taps), source_channels=channels[0], target_channels=channels[1],
-    )  # fmt: skip
+def filter_steps(taps: int, channels: Pair, backward: bool, width: int) -> dict[str, Any]:
+    """Where the weights of (source, target) `channels` lie in w (OC, KH, KW, C)."""
+    filter_size = taps * channels[1 if backward else 0]
+    if backward:  # the columns of a panel are C, k is OC
+        return {
+            "w_panel_step": width, "tap_step": channels[1], "k_step": filter_size, "column_step": 1
+        }  # fmt: skip
+    return {
+        "w_panel_step": width * filter_size, "tap_step": channels[0],
+        "k_step": 1, "column_step": filter_size,
+    }  # fmt: skip
 
 
 def gather_into(
@@ -310,11 +306,13 @@ def gather_into(
 ) -> None:  # fmt: skip
     """Fill `target` (N, H, W, C) from `source` (N, H, W, C) with filters w (OC, KH, KW, C)."""
     threads, channels = get_num_threads(), (source.shape[3], target.shape[3])
-    prepared = prepare(vertical, horizontal, backward, source.shape[0], channels, tile, threads)
-    packed = scratch("filters", prepared.filters_size)
-    spare = scratch("spare", threads * SPARE)
-    run(pack_filters, prepared.filters.bind(w=w, packed=packed), prepared.panels)
-    job = prepared.job.bind(source=source, target=target, packed=packed, spare=spare)
+    samples = source.shape[0]
+    prepared = prepare(vertical, horizontal, backward, samples, channels, tile, threads)
+    job = prepared.job.bind(
+        source=source, target=target, w=w, packed=scratch("filters", prepared.filters_size),
+        spare=scratch("spare", threads * SPARE),
+    )  # fmt: skip
+    run(pack_filters, job, prepared.panels, quick=prepared.filters_size <= QUICK_FILTERS)
     run(gather, job, prepared.tasks)
 
 

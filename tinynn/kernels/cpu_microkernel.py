@@ -36,7 +36,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import cfunc, types
 from numba.extending import intrinsic
 
 FLOAT, INT, INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
@@ -59,7 +59,7 @@ class Tile:
 # The accumulators, the vectors of one row of B and one spread number must fit the registers.
 AVX2 = Tile(lanes=8, rows=6, vectors=2)  # 12 + 2 + 1 of 16 registers
 AVX512 = Tile(lanes=16, rows=12, vectors=2)  # 24 + 2 + 1 of 32
-NEON = Tile(lanes=4, rows=8, vectors=3)  # 24 + 3 + 1 of 32
+NEON = Tile(lanes=4, rows=6, vectors=4)  # 24 + 4 + 1 of 32
 SSE = Tile(lanes=4, rows=6, vectors=2)  # 12 + 2 + 1 of 16, and the last resort
 
 
@@ -281,15 +281,17 @@ def emit_transpose(module: ir.Module, tile: Tile) -> None:
 
 
 # Places in Microkernel.table
-TILE_ROWS, WIDTH, LANES, COPY_ROWS, TRANSPOSE, TILES = range(6)
+TILE_ROWS, WIDTH, LANES, MULTIPLY_ROWS, PACK_PANEL, PACK_TAPS, COPY_ROWS, TRANSPOSE, TILES = range(
+    9
+)
 
 
 @dataclass(frozen=True)
 class Microkernel:
     """The compiled functions of one tile, as a table that numba code can read.
 
-    table: the tile's rows, width and lanes; the addresses of `copy_rows`, `transpose` and of the
-    tiles of 1, 2, ... rows; then 0, width, 2 width, ... : the rows of a tile stored by itself.
+    table: the tile's rows, width and lanes; the addresses of the functions named above and of
+    the tiles of 1, 2, ... rows; then 0, width, 2 width, ... : the rows of a tile stored by itself.
     """
 
     tile: Tile
@@ -303,9 +305,12 @@ def microkernel(tile: Tile | None = None) -> Microkernel:
     tile = tile or host_tile()
     engine = compile_functions(emit_microkernel, tile)
     names = ["copy_rows", "transpose", *(f"tile_{r}" for r in range(1, tile.rows + 1))]
-    addresses = [engine.get_function_address(name) for name in names]
+    emitted = [engine.get_function_address(name) for name in names]
+    compiled = [
+        f.address for f in (multiply_rows_function, pack_panel_function, pack_taps_function)
+    ]
     own_rows = [r * tile.width for r in range(tile.rows)]
-    table = np.array([tile.rows, tile.width, tile.lanes, *addresses, *own_rows], np.int64)
+    table = np.array([tile.rows, tile.width, tile.lanes, *compiled, *emitted, *own_rows], np.int64)
     return Microkernel(tile, table, engine)
 
 
@@ -431,20 +436,52 @@ def call_transpose(typing_context, function, source, source_step, target, target
     return types.void(*[types.int64] * 5), call_address
 
 
+def call_entry(place: int) -> Any:
+    """Code that calls the function in that place of a microkernel's table, the first argument."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = builder.load(_element(builder, [arguments[0], INT(place)], INT))
+        return call_address(context, builder, signature, [function, *arguments])
+
+    return generate
+
+
+@intrinsic
+def multiply_rows(
+    typing_context, micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
+    rows, columns, accumulate, spare,
+):  # fmt: skip
+    """See `multiply_rows_function`."""
+    return types.void(*[types.int64] * 16), call_entry(MULTIPLY_ROWS)
+
+
+@intrinsic
+def pack_panel(typing_context, micro, source, k_step, column_step, depth, columns, target):
+    """See `pack_panel_function`."""
+    return types.void(*[types.int64] * 7), call_entry(PACK_PANEL)
+
+
+@intrinsic
+def pack_taps(
+    typing_context, micro, source, tap_step, k_step, column_step, taps, tap_count, depth, columns,
+    target,
+):  # fmt: skip
+    """See `pack_taps_function`."""
+    return types.void(*[types.int64] * 10), call_entry(PACK_TAPS)
+
+
+# ---------------------------------------------------------------------------------------------
+# Functions that kernels call through the table: each compiled once, not into every kernel
+# ---------------------------------------------------------------------------------------------
+
+
 def helper(arguments: int) -> Any:
-    """Compile a function of int64 arguments once. (Without a signature numba compiles it anew
-    for every combination of constants it is called with.)"""
-    return njit(types.void(*[types.int64] * arguments), cache=True, error_model="numpy")
-
-
-@helper(6)
-def copy_rows(micro, source, source_step, target, target_step, rows):
-    """target[r, :width] = source[r, :width]; steps from row to row in floats."""
-    call_copy_rows(load_int(micro, COPY_ROWS), source, source_step, target, target_step, rows)
+    """Compile a function of int64 arguments for calls by address."""
+    return cfunc(types.void(*[types.int64] * arguments), cache=True, error_model="numpy")
 
 
 @helper(16)
-def multiply_rows(
+def multiply_rows_function(
     micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
     rows, columns, accumulate, spare,
 ):  # fmt: skip
@@ -477,7 +514,7 @@ def multiply_rows(
 
 
 @helper(7)
-def pack_panel(micro, source, k_step, column_step, depth, columns, target):
+def pack_panel_function(micro, source, k_step, column_step, depth, columns, target):
     """target[k, column] = source[k k_step + column column_step]; zero beyond `columns`.
 
     A panel of B: `depth` rows of `width` columns. Whole vectors where one of the steps is 1.
@@ -485,7 +522,7 @@ def pack_panel(micro, source, k_step, column_step, depth, columns, target):
     width, lanes = load_int(micro, WIDTH), load_int(micro, LANES)
     done = 0
     if columns == width and column_step == 1:
-        copy_rows(micro, source, k_step, target, width, depth)
+        call_copy_rows(load_int(micro, COPY_ROWS), source, k_step, target, width, depth)
         done = depth
     elif columns == width and k_step == 1:
         done = depth // lanes * lanes
@@ -502,3 +539,14 @@ def pack_panel(micro, source, k_step, column_step, depth, columns, target):
             store_float(target, k * width + column, value)
         for column in range(columns, width):
             store_float(target, k * width + column, 0)
+
+
+@helper(10)
+def pack_taps_function(
+    micro, source, tap_step, k_step, column_step, taps, tap_count, depth, columns, target
+):
+    """`pack_panel` for each of some taps, `tap_step` apart: target [tap][k][width]."""
+    size = depth * load_int(micro, WIDTH)
+    for t in range(tap_count):
+        place = source + 4 * load_int(taps, t) * tap_step
+        pack_panel(micro, place, k_step, column_step, depth, columns, target + 4 * t * size)

@@ -97,9 +97,10 @@ def call_kernel(typing_context, kernel, lo, hi, thread, job):
     return types.void(*[types.int64] * 5), generate
 
 
-def run(kernel: Any, job: Job, tasks: int) -> None:
-    """Do all `tasks` of a job, on at most `get_num_threads()` threads."""
-    threads = min(get_num_threads(), tasks)
+def run(kernel: Any, job: Job, tasks: int, *, quick: bool = False) -> None:
+    """Do all `tasks` of a job: on all threads, or on this one if they are `quick` (some 0.1 ms:
+    starting and joining threads costs about 10 us, and far more while others want the cores)."""
+    threads = 1 if quick else min(get_num_threads(), tasks)
     if threads > 1:
         _run(kernel.address, job.address, tasks, threads)
     elif tasks:

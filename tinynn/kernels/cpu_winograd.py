@@ -27,7 +27,14 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic
 
-from tinynn.kernels.cpu_direct_conv import Axis, filters_job, form, integers, pack_filters
+from tinynn.kernels.cpu_direct_conv import (
+    FILTERS,
+    QUICK_FILTERS,
+    Axis,
+    filter_steps,
+    form,
+    integers,
+)
 from tinynn.kernels.cpu_microkernel import (
     INT,
     WIDTH,
@@ -38,6 +45,7 @@ from tinynn.kernels.cpu_microkernel import (
     load_int,
     microkernel,
     multiply_rows,
+    pack_taps,
 )
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Pair
@@ -201,8 +209,8 @@ MIN_ROWS = 256  # enough to pay for the transform of the filters
 # ---------------------------------------------------------------------------------------------
 
 PRODUCTS = job_type(
-    "micro source source_sample source_channels target target_sample target_channels"
-    " rows chunk_rows blocks_per_sample patches blocks packed filters"
+    f"micro {FILTERS} source source_sample source_channels target target_sample target_channels"
+    " rows chunk_rows blocks_per_sample patches blocks filters"
     " transform_filters transform_input transform_output"
     " scratch scratch_size source_number target_number source_rows target_rows zero spare"
 )
@@ -210,20 +218,25 @@ PRODUCTS = job_type(
 
 @kernel(PRODUCTS)
 def transform_filters(lo, hi, thread, job_pointer):
-    """Task = panel: [panel][tap][k][width] -> [panel][16][k][width]."""
+    """Task = panel: w (OC, 3, 3, C) -> [panel][16][k][width]."""
     job = carray(job_pointer, 1)[0]
     width = load_int(job.micro, WIDTH)
     step = job.source_channels * width
     for panel in range(lo, hi):
+        packed = job.packed + 4 * panel * 9 * step
+        pack_taps(
+            job.micro, job.w + 4 * panel * job.w_panel_step, job.tap_step, job.k_step,
+            job.column_step, job.taps, 9, job.source_channels, width, packed,
+        )  # fmt: skip
         transform(
-            job.transform_filters, job.packed + 4 * panel * 9 * step, step,
-            job.filters + 4 * panel * 16 * step, step, job.source_channels, width, width, 0,
+            job.transform_filters, packed, step, job.filters + 4 * panel * 16 * step, step,
+            job.source_channels, width, width, 0,
         )  # fmt: skip
 
 
 @kernel(PRODUCTS)
 def winograd(lo, hi, thread, job_pointer):
-    """Task = a chunk of rows (2x2 blocks of any samples): transform, 16 products, transform."""
+    """Task = chunk of rows (2x2 blocks of any samples): transform, 16 products, transform."""
     job = carray(job_pointer, 1)[0]
     width, k = load_int(job.micro, WIDTH), job.source_channels
     panels = job.target_channels // width
@@ -263,7 +276,6 @@ def winograd(lo, hi, thread, job_pointer):
 class Prepared:
     """All of a convolution that depends on shapes only."""
 
-    filters: Job
     job: Job
     panels: int
     tasks: int
@@ -290,6 +302,8 @@ def prepare(
     job = Job(
         PRODUCTS, micro=micro.table, source_sample=math.prod(size) * k, source_channels=k,
         target_sample=math.prod(out) * target_channels, target_channels=target_channels,
+        taps=integers(range(9)[:: -1 if backward else 1]), live_taps=9,
+        **filter_steps(9, channels, backward, micro.tile.width),
         rows=rows, chunk_rows=chunk, blocks_per_sample=plan.count,
         patches=plan.patches, blocks=plan.blocks,
         transform_filters=address("filters"), transform_input=address("input"),
@@ -298,10 +312,7 @@ def prepare(
         source_rows=np.arange(chunk) * k, target_rows=np.arange(chunk) * target_channels,
         zero=np.zeros(1, np.int64),
     )  # fmt: skip
-    taps = integers(range(9)[:: -1 if backward else 1])  # flipped
-    filter_size = 9 * (target_channels if backward else k)
-    filters = filters_job(micro, taps, filter_size, channels, backward)
-    return Prepared(filters, job, panels, -(-rows // chunk), scratch_size)
+    return Prepared(job, panels, -(-rows // chunk), scratch_size)
 
 
 def winograd_into(
@@ -315,16 +326,15 @@ def winograd_into(
     channels = k, target.shape[3]
     out = target.shape[1:3]
     prepared = prepare(tuple(size), padding, out, samples, channels, backward, tile, threads)
-    packed = scratch("filters", 9 * math.prod(channels))
+    count = math.prod(channels)
     spare = scratch("zeros and waste", sum(channels))
     spare[:k] = 0
     job = prepared.job.bind(
-        source=source, target=target, packed=packed, spare=spare,
-        filters=scratch("winograd filters", 16 * math.prod(channels)),
+        source=source, target=target, w=w, packed=scratch("filters", 9 * count),
+        filters=scratch("winograd filters", 16 * count), spare=spare,
         scratch=scratch("winograd", threads * prepared.scratch_size),
     )  # fmt: skip
-    run(pack_filters, prepared.filters.bind(w=w, packed=packed), prepared.panels)
-    run(transform_filters, job, prepared.panels)
+    run(transform_filters, job, prepared.panels, quick=9 * count <= QUICK_FILTERS)
     run(winograd, job, prepared.tasks)
 
 
@@ -446,7 +456,7 @@ def prepare_sums(
         left_rows=channel // width * panel_step + channel % width, sum_rows=channel * c,
         zero=np.zeros(1, np.int64),
     )  # fmt: skip
-    return Prepared(job, job, oc // width, 4 * oc_groups, 4 * (x_number + dy_number))
+    return Prepared(job, oc // width, 4 * oc_groups, 4 * (x_number + dy_number))
 
 
 def conv2d_weight_grad(
@@ -465,5 +475,5 @@ def conv2d_weight_grad(
         scratch=scratch("winograd", threads * prepared.scratch_size),
     )  # fmt: skip
     run(winograd_sums, job, prepared.tasks)
-    run(transform_sums, job, oc)
+    run(transform_sums, job, oc, quick=dw.size <= QUICK_FILTERS)
     return dw
