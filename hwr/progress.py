@@ -18,7 +18,8 @@ class Progress:
 
     def __init__(self, label: str, total: int, done: int = 0):
         self.label, self.total, self.first, self.done = label, total, done, done
-        self.started = self.last_line = time.monotonic()
+        self.started = time.monotonic()
+        self.last_line = self.started, done  # when, and how many images were done
         self.bar: Any = None
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -49,16 +50,22 @@ class Progress:
         if self.bar is not None:
             self.bar.set_postfix({k: f"{v:.4f}" for k, v in figures.items()}, refresh=False)
             self.bar.update(images)
-        elif time.monotonic() - self.last_line >= LINE_EVERY_S:
-            self.last_line = time.monotonic()
-            shown = "".join(f", {k} {v:.4f}" for k, v in figures.items())
-            left = (self.total - self.done) / max(self.rate, 1e-9)
-            print(
-                f"{self.label}: {self.done:,} of {self.total:,} images{shown}, "
-                f"{self.rate:,.0f} images/s, {clock(left)} left",
-                file=sys.stderr,
-                flush=True,
-            )
+        elif time.monotonic() - self.last_line[0] >= LINE_EVERY_S:
+            self._print_line(figures)
+
+    def _print_line(self, figures: dict[str, float]) -> None:
+        now, (before, done_before) = time.monotonic(), self.last_line
+        self.last_line = now, self.done
+        # The rate since the last line: the first steps of all, which compile, say nothing.
+        rate = (self.done - done_before) / max(now - before, 1e-9)
+        shown = "".join(f", {k} {v:.4f}" for k, v in figures.items())
+        left = (self.total - self.done) / max(rate, 1e-9)
+        print(
+            f"{self.label}: {self.done:,} of {self.total:,} images{shown}, "
+            f"{rate:,.0f} images/s, {clock(left)} left",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def __enter__(self) -> Progress:
         return self
