@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynn.kernels import cpu_conv, cpu_norm, cpu_optim, cpu_pool
+from tinynn.kernels import cpu_activation, cpu_conv, cpu_norm, cpu_optim, cpu_pool
 from tinynn.kernels.threads import apply_num_threads
 
 KERNELS: dict[str, Any] = {
@@ -12,13 +12,29 @@ KERNELS: dict[str, Any] = {
     "conv2d_input_grad": cpu_conv.conv2d_input_grad,
     "conv2d_weight_grad": cpu_conv.conv2d_weight_grad,
     "matmul": cpu_conv.matmul,
+    "max_pool2d": cpu_pool.max_pool2d,
+    "max_pool2d_grad": cpu_pool.max_pool2d_grad,
+    "avg_pool2d": cpu_pool.avg_pool2d,
+    "avg_pool2d_grad": cpu_pool.avg_pool2d_grad,
     "batch_norm": cpu_norm.batch_norm,
     "batch_norm_grad": cpu_norm.batch_norm_grad,
     "batch_norm_inference": cpu_norm.batch_norm_inference,
-    "max_pool2d": cpu_pool.max_pool2d,
-    "max_pool2d_grad": cpu_pool.max_pool2d_grad,
+    "batch_norm_inference_grad": cpu_norm.batch_norm_inference_grad,
+    "relu": cpu_activation.relu,
+    "relu_grad": cpu_activation.relu_grad,
+    "sigmoid": cpu_activation.sigmoid,
+    "sigmoid_grad": cpu_activation.sigmoid_grad,
+    "tanh": cpu_activation.tanh,
+    "tanh_grad": cpu_activation.tanh_grad,
+    "silu": cpu_activation.silu,
+    "silu_grad": cpu_activation.silu_grad,
+    "gelu": cpu_activation.gelu,
+    "gelu_grad": cpu_activation.gelu_grad,
     "update_sgd": cpu_optim.update_sgd,
     "update_adam": cpu_optim.update_adam,
+    "update_rmsprop": cpu_optim.update_rmsprop,
+    "update_adagrad": cpu_optim.update_adagrad,
+    "update_adadelta": cpu_optim.update_adadelta,
 }
 
 apply_num_threads()

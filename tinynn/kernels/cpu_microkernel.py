@@ -66,6 +66,7 @@ SSE = Tile(lanes=4, rows=6, vectors=2)  # 12 + 2 + 1 of 16, and the last resort
 SPARE = 512  # floats: room for a tile of any of these
 
 
+@cache
 def host_tile() -> Tile:
     """The tile for this machine's vector registers."""
     features = llvm.get_host_cpu_features()
@@ -321,9 +322,12 @@ def emit_microkernel(module: ir.Module, tile: Tile) -> None:
     emit_transpose(module, tile)
 
 
-def compile_functions(emit: Callable[[ir.Module, Tile], None], tile: Tile) -> Any:
-    """The machine code of what `emit` writes; its file is named after all it depends on."""
-    sources = {Path(__file__), Path(emit.__code__.co_filename)}
+def compile_functions(
+    emit: Callable[[ir.Module, Tile], None], tile: Tile, *more_sources: Path
+) -> Any:
+    """The machine code of what `emit` writes; its file is named after all it depends on: this
+    file's text, that of the file of `emit`, and of `more_sources`."""
+    sources = {Path(__file__), Path(emit.__code__.co_filename), *more_sources}
     ingredients = (
         emit.__name__,
         sorted(source.read_text() for source in sources),

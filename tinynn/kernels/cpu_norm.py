@@ -1,89 +1,292 @@
 """Batch normalisation in two passes over an (M, C) matrix, residual and ReLU folded in.
 
-Drop-ins for the reference's. Rows are dealt to a fixed number of blocks whose float64 sums are
-added in order, so that the result does not depend on which thread took which block.
+Drop-ins for the reference's. The formulas below are compiled into loops by `cpu_loops`. Sums run
+over 64 rows in float32 registers; the sums of these blocks are added in float64.
 """
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
+from numba import carray
 
 from tinynn.kernels import reference
-from tinynn.kernels.numba_setup import float32_only, parallel
+from tinynn.kernels.cpu_loops import (
+    GRAIN,
+    ROWS,
+    UNROLL,
+    Columns,
+    as_doubles,
+    as_float,
+    as_floats,
+    call_loop,
+    columns,
+    relu,
+    where,
+)
+from tinynn.kernels.cpu_microkernel import host_tile
+from tinynn.kernels.cpu_parallel import Job, integer, job_type, kernel, run, scratch
+from tinynn.kernels.numba_setup import float32_only
+from tinynn.kernels.threads import get_num_threads
 
 Array = Any
-BLOCKS = 16
-NOTHING = np.empty((0, 0), np.float32)  # stands for an absent array: numba types are fixed
+
+# The matrix as the loops see it; arrays of its shape; of one number a channel; and, one a column,
+# what the formulas read (a b c: what belongs to a channel, gathered) and what they sum.
+NORM = job_type(
+    "m fold rows channels threads eps loop shifted"
+    " x y residual dy dz dx"
+    " weight bias mean var dweight dbias"
+    " center a b c shift total square totals squares"
+)
+
+# ---------------------------------------------------------------------------------------------
+# Formulas. What follows the * is one number for each channel.
+# ---------------------------------------------------------------------------------------------
 
 
-@parallel
-def moments(x, sums, squares):
-    """Block sums of x and x^2 over rows. x (M, C), sums and squares (BLOCKS, C) float64."""
-    m, c = x.shape
-    for block in numba.prange(BLOCKS):
-        total, square = np.zeros(c), np.zeros(c)
-        for i in range(m * block // BLOCKS, m * (block + 1) // BLOCKS):
-            for k in range(c):
-                v = np.float64(x[i, k])
-                total[k] += v
-                square[k] += v * v
-        sums[block] = total
-        squares[block] = square
+@columns("total square", NORM, scratch="shift total square")
+def moments(x, *, shift, total, square):
+    d = x - shift
+    return total + d, square + d * d
 
 
-@parallel
-def affine(x, scale, shift, residual, relu, y):
-    """y = scale x + shift [+ residual], [max(., 0)], row by row."""
-    m, c = x.shape
-    add = residual.size > 0
-    for block in numba.prange(BLOCKS):
-        for i in range(m * block // BLOCKS, m * (block + 1) // BLOCKS):
-            if add:
-                for k in range(c):
-                    y[i, k] = x[i, k] * scale[k] + shift[k] + residual[i, k]
-            else:
-                for k in range(c):
-                    y[i, k] = x[i, k] * scale[k] + shift[k]
-            if relu:
-                for k in range(c):
-                    y[i, k] = y[i, k] if not (y[i, k] <= 0) else np.float32(0)  # NaN stays
+@columns("y", NORM)
+def normalise(x, *, center, a, b):
+    return (x - center) * a + b
 
 
-@parallel
-def gradient_sums(dy, x, y, mean, rstd, dz, sums, products):
-    """dz = dy where y > 0 (if y is given), and block sums of dz and dz xhat (BLOCKS, C)."""
-    m, c = x.shape
-    masked = y.size > 0
-    for block in numba.prange(BLOCKS):
-        total, product = np.zeros(c), np.zeros(c)
-        for i in range(m * block // BLOCKS, m * (block + 1) // BLOCKS):
-            for k in range(c):
-                g = dy[i, k]
-                if masked:
-                    g = g if y[i, k] > 0 else np.float32(0)
-                    dz[i, k] = g
-                total[k] += g
-                product[k] += g * ((x[i, k] - mean[k]) * rstd[k])
-        sums[block] = total
-        products[block] = product
+@columns("y", NORM)
+def normalise_relu(x, *, center, a, b):
+    return relu((x - center) * a + b)
 
 
-@parallel
-def combine(dz, x, a, b, shift, dx):
-    """dx = a dz + b x + shift, each channel with its own numbers."""
-    m, c = x.shape
-    for block in numba.prange(BLOCKS):
-        for i in range(m * block // BLOCKS, m * (block + 1) // BLOCKS):
-            for k in range(c):
-                dx[i, k] = a[k] * dz[i, k] + b[k] * x[i, k] + shift[k]
+@columns("y", NORM)
+def normalise_add(x, residual, *, center, a, b):
+    return (x - center) * a + b + residual
 
 
-def rows(x: Array | None) -> Array:
-    """(..., C) -> (M, C)."""
-    return NOTHING if x is None else x.reshape(-1, x.shape[-1])
+@columns("y", NORM)
+def normalise_add_relu(x, residual, *, center, a, b):
+    return relu((x - center) * a + b + residual)
+
+
+@columns("total square", NORM, scratch="total square")
+def gradient_sums(x, dy, *, center, total, square):
+    return total + dy, square + dy * (x - center)
+
+
+@columns("total square", NORM, scratch="total square")
+def gradient_sums_relu(x, dy, y, *, center, total, square):
+    dz = where(y > 0, dy, 0)
+    return total + dz, square + dz * (x - center)
+
+
+@columns("dz total square", NORM, scratch="total square")
+def gradient_sums_relu_kept(x, dy, y, *, center, total, square):
+    dz = where(y > 0, dy, 0)
+    return dz, total + dz, square + dz * (x - center)
+
+
+@columns("dx", NORM)
+def combine(x, dy, *, center, a, b, c):
+    return a * dy + b * (x - center) + c
+
+
+@columns("dx", NORM)
+def combine_relu(x, dy, y, *, center, a, b, c):
+    return a * where(y > 0, dy, 0) + b * (x - center) + c
+
+
+@columns("dx", NORM)
+def scaled(dy, *, a):
+    return a * dy
+
+
+@columns("dx", NORM)
+def scaled_relu(dy, y, *, a):
+    return a * where(y > 0, dy, 0)
+
+
+# ---------------------------------------------------------------------------------------------
+# Passes over the matrix
+# ---------------------------------------------------------------------------------------------
+
+
+@kernel(NORM)
+def sum_blocks(lo, hi, thread, job_pointer):
+    """Task = block of ROWS rows: its column sums, added to this thread's in float64.
+
+    `shifted`: those of x and x^2, summed as d = x - shift and d^2, which keeps the variance when
+    the mean is much larger. shift is the median of three rows: near the mean, and not an outlier.
+    """
+    job = carray(job_pointer, 1)[0]
+    size = job.channels
+    offset = thread * size
+    shift = carray(as_floats(job.shift + 4 * offset), size)
+    total = carray(as_floats(job.total + 4 * offset), size)
+    square = carray(as_floats(job.square + 4 * offset), size)
+    totals = carray(as_doubles(job.totals + 8 * offset), size)
+    squares = carray(as_doubles(job.squares + 8 * offset), size)
+    for block in range(lo, hi):
+        row = block * ROWS
+        last = min(row + ROWS, job.rows)
+        n = last - row
+        first = carray(as_floats(job.x + 4 * row * size), size)
+        middle = carray(as_floats(job.x + 4 * (row + n // 2) * size), size)
+        final = carray(as_floats(job.x + 4 * (last - 1) * size), size)
+        for k in range(size):
+            low, high = min(first[k], middle[k]), max(first[k], middle[k])
+            shift[k] = max(low, min(high, final[k])) if job.shifted else np.float32(0)
+            total[k] = 0
+            square[k] = 0
+        call_loop(job.loop, row, last, thread, job_pointer)
+        for k in range(size):
+            s, t = np.float64(shift[k]), np.float64(total[k])
+            totals[k] += n * s + t
+            squares[k] += square[k] + s * (2 * t + n * s)
+
+
+@kernel(NORM)
+def finish_moments(lo, hi, thread, job_pointer):
+    """Task = channel: the mean and the biased variance, from all partial sums."""
+    job = carray(job_pointer, 1)[0]
+    c = job.channels // job.fold
+    parts = job.threads * job.fold
+    totals = carray(as_doubles(job.totals), parts * c)
+    squares = carray(as_doubles(job.squares), parts * c)
+    mean, var = carray(as_floats(job.mean), c), carray(as_floats(job.var), c)
+    for k in range(lo, hi):
+        total, square = 0.0, 0.0
+        for part in range(parts):
+            total += totals[part * c + k]
+            square += squares[part * c + k]
+        average = total / job.m
+        variance = square / job.m - average * average
+        mean[k] = average
+        var[k] = 0.0 if variance < 0 else variance  # NaN stays
+
+
+@kernel(NORM)
+def forward_numbers(lo, hi, thread, job_pointer):
+    """Task = channel: y = (x - center) a + b, in each of its columns."""
+    job = carray(job_pointer, 1)[0]
+    c = job.channels // job.fold
+    weight, bias = carray(as_floats(job.weight), c), carray(as_floats(job.bias), c)
+    var = carray(as_floats(job.var), c)
+    a, b = carray(as_floats(job.a), job.channels), carray(as_floats(job.b), job.channels)
+    for k in range(lo, hi):
+        scale = weight[k] / math.sqrt(np.float64(var[k]) + as_float(job.eps))
+        for column in range(k, job.channels, c):
+            a[column] = scale
+            b[column] = bias[k]
+
+
+@kernel(NORM)
+def backward_numbers(lo, hi, thread, job_pointer):
+    """Task = channel: its sums, and dx = a dz + b (x - center) + c in each of its columns."""
+    job = carray(job_pointer, 1)[0]
+    channels, c = job.channels, job.channels // job.fold
+    parts = job.threads * job.fold
+    totals = carray(as_doubles(job.totals), parts * c)
+    squares = carray(as_doubles(job.squares), parts * c)
+    weight, var = carray(as_floats(job.weight), c), carray(as_floats(job.var), c)
+    dweight, dbias = carray(as_floats(job.dweight), c), carray(as_floats(job.dbias), c)
+    a, b = carray(as_floats(job.a), channels), carray(as_floats(job.b), channels)
+    shift = carray(as_floats(job.c), channels)
+    for k in range(lo, hi):
+        total, product = 0.0, 0.0
+        for part in range(parts):
+            total += totals[part * c + k]
+            product += squares[part * c + k]
+        rstd = 1 / math.sqrt(np.float64(var[k]) + as_float(job.eps))
+        scale = weight[k] * rstd
+        dbias[k] = total
+        dweight[k] = product * rstd
+        for column in range(k, channels, c):
+            a[column] = scale
+            b[column] = -scale * rstd * rstd * product / job.m
+            shift[column] = -scale * total / job.m
+
+
+# ---------------------------------------------------------------------------------------------
+# The kernels
+# ---------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def folds(shape: tuple[int, ...]) -> int:
+    """How many rows are laid side by side: as many as fill the registers, of those there are."""
+    strip = host_tile().lanes * UNROLL
+    return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
+
+
+@lru_cache(maxsize=256)
+def shape_job(shape: tuple[int, ...], threads: int, memory: int) -> Job:
+    """What depends on the shape (..., C) only; `memory` is the address of scratch numbers.
+
+    Narrow rows are laid side by side: with 16 channels, two rows of x are one row of 32 columns,
+    which fill the registers; a channel then has `fold` columns, whose sums are added.
+    """
+    c, m, fold = shape[-1], math.prod(shape[:-1]), folds(shape)
+    job = Job(NORM, m=m, fold=fold, rows=m // fold, channels=c * fold, threads=threads)
+    row, places = 0, {}
+    rows = {"totals": 2, "squares": 2, "shift": 1, "total": 1, "square": 1}  # float64 counts twice
+    for name, count in rows.items():
+        places[name] = row
+        row += threads * count
+    places |= {"a": row, "b": row + 1, "c": row + 2}
+    job.fill(**{name: memory + 4 * c * fold * row for name, row in places.items()})
+    return job
+
+
+class Normalisation:
+    """One call of a kernel: its job, and the passes over it."""
+
+    def __init__(self, shape: tuple[int, ...], eps: float, **arrays: Array):
+        threads, self.c, self.fold = get_num_threads(), shape[-1], folds(shape)
+        self.rows, self.channels = math.prod(shape[:-1]) // self.fold, self.c * self.fold
+        numbers = scratch("normalisation", (7 * threads + 3) * self.channels)
+        self.sums = numbers[: 4 * threads * self.channels]  # totals and squares
+        self.shape_job = shape_job(shape, threads, integer(numbers))
+        self.job = self.shape_job.bind(eps=float(eps), **arrays)
+
+    def center(self, mean: Array) -> None:
+        """Give every column its channel's mean."""
+        self.job.fill(center=mean if self.fold == 1 else np.tile(mean, self.fold))
+
+    def sum(self, loop: Columns, shifted: bool) -> None:
+        """Fill `totals` and `squares` with the two sums of a formula."""
+        self.sums[:] = 0
+        self.job.fill(loop=loop.address, shifted=shifted)
+        blocks = -(-self.rows // ROWS)
+        run(sum_blocks, self.job, blocks, 1 + GRAIN // (ROWS * self.channels + 1))
+
+    def for_channels(self, numbers: Any) -> None:
+        run(numbers, self.job, self.c, self.c + 1)  # too few for two threads
+
+    def apply(self, loop: Columns) -> None:
+        run(loop, self.job, self.rows, 1 + GRAIN // (self.channels + 1))
+
+
+def forward(
+    call: Normalisation, mean: Array, y: Array, residual: Array | None, relu: bool
+) -> Array:
+    """y from x and the statistics."""
+    call.center(mean)
+    call.for_channels(forward_numbers)
+    if residual is None:
+        call.apply(normalise_relu if relu else normalise)
+    else:
+        call.apply(normalise_add_relu if relu else normalise_add)
+    return y
+
+
+def given(**arrays: Array | None) -> dict[str, Array]:
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 @float32_only(reference.batch_norm)
@@ -91,13 +294,12 @@ def batch_norm(
     x: Array, weight: Array, bias: Array, residual: Array | None, relu: bool, eps: float
 ) -> tuple[Array, Array, Array]:
     """Drop-in for reference.batch_norm: one pass for the statistics, one for the output."""
-    m, c = x.size // x.shape[-1], x.shape[-1]
-    sums, squares = np.empty((BLOCKS, c)), np.empty((BLOCKS, c))
-    moments(rows(x), sums, squares)
-    mean = sums.sum(axis=0) / m
-    var = np.maximum(squares.sum(axis=0) / m - mean * mean, 0)
-    mean, var = mean.astype(np.float32), var.astype(np.float32)
-    return batch_norm_inference(x, weight, bias, mean, var, residual, relu, eps), mean, var
+    y, mean, var = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    arrays = given(x=x, y=y, residual=residual, weight=weight, bias=bias, mean=mean, var=var)
+    call = Normalisation(x.shape, eps, **arrays)
+    call.sum(moments, shifted=True)
+    call.for_channels(finish_moments)
+    return forward(call, mean, y, residual, relu), mean, var
 
 
 @float32_only(reference.batch_norm_inference)
@@ -111,11 +313,37 @@ def batch_norm_inference(
     relu: bool,
     eps: float,
 ) -> Array:
-    """Drop-in for reference.batch_norm_inference."""
-    scale = weight * (var + np.float32(eps)) ** np.float32(-0.5)
+    """Drop-in for reference.batch_norm_inference: one pass."""
     y = np.empty_like(x)
-    affine(rows(x), scale, bias - mean * scale, rows(residual), relu, rows(y))
-    return y
+    arrays = given(x=x, y=y, residual=residual, weight=weight, bias=bias, var=var)
+    return forward(Normalisation(x.shape, eps, **arrays), mean, y, residual, relu)
+
+
+def backward(
+    combine: dict[bool, Columns], dy: Array, x: Array, y: Array | None, weight: Array,
+    mean: Array, var: Array, relu: bool, eps: float, needs_residual: bool,
+) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
+    """The sums, then dx by the formula `combine` (by whether it still has to apply the ReLU).
+
+    dz is written only where it is wanted as a result: it costs less to form it twice.
+    """
+    dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    dz = np.empty_like(dy) if relu and needs_residual else None
+    arrays = given(
+        dy=dy, x=x, y=y, dz=dz, dx=dx, weight=weight, var=var, dweight=dweight, dbias=dbias
+    )
+    call = Normalisation(x.shape, eps, **arrays)
+    call.center(mean)
+    if not relu:
+        call.sum(gradient_sums, shifted=False)
+    elif dz is None:
+        call.sum(gradient_sums_relu, shifted=False)
+    else:
+        call.sum(gradient_sums_relu_kept, shifted=False)
+        call.job.fill(dy=dz)
+    call.for_channels(backward_numbers)
+    call.apply(combine[relu and dz is None])
+    return dx, dweight, dbias, (dz if relu else dy) if needs_residual else None
 
 
 @float32_only(reference.batch_norm_grad)
@@ -130,20 +358,23 @@ def batch_norm_grad(
     eps: float,
     needs_residual: bool,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Drop-in for reference.batch_norm_grad: the gradient through the ReLU is formed once."""
-    m, c = x.size // x.shape[-1], x.shape[-1]
-    rstd = (var + np.float32(eps)) ** np.float32(-0.5)
-    dz = np.empty_like(dy) if relu else dy
-    sums, products = np.empty((BLOCKS, c)), np.empty((BLOCKS, c))
-    masks = (rows(y), rows(dz)) if relu else (NOTHING, NOTHING)  # dy itself may be read-only
-    gradient_sums(rows(dy), rows(x), masks[0], mean, rstd, masks[1], sums, products)
-    dbias, dweight = sums.sum(axis=0), products.sum(axis=0)
-    # dx = scale (dz - dbias/m - (x - mean) rstd dweight/m), gathered by what multiplies dz and x
-    scale = (weight * rstd).astype(np.float64)
-    b = -scale * rstd * dweight / m
-    shift = -scale * dbias / m - b * mean
-    dx = np.empty_like(x)
-    a32, b32, shift32 = (v.astype(np.float32) for v in (scale, b, shift))
-    combine(rows(dz), rows(x), a32, b32, shift32, rows(dx))
-    dresidual = dz if needs_residual else None
-    return dx, dweight.astype(np.float32), dbias.astype(np.float32), dresidual
+    """Drop-in for reference.batch_norm_grad: one pass for the sums, one for dx."""
+    formulas = {False: combine, True: combine_relu}
+    return backward(formulas, dy, x, y, weight, mean, var, relu, eps, needs_residual)
+
+
+@float32_only(reference.batch_norm_inference_grad)
+def batch_norm_inference_grad(
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    weight: Array,
+    mean: Array,
+    var: Array,
+    relu: bool,
+    eps: float,
+    needs_residual: bool,
+) -> tuple[Array, Array, Array, Array | None]:
+    """Drop-in for reference.batch_norm_inference_grad: as batch_norm_grad, with dx = a dz."""
+    formulas = {False: scaled, True: scaled_relu}
+    return backward(formulas, dy, x, y, weight, mean, var, relu, eps, needs_residual)

@@ -1,47 +1,103 @@
-"""Optimiser updates in one pass over the flat arrays. Drop-ins for the reference's."""
+"""Optimiser updates in one pass over the flat arrays. Drop-ins for the reference's.
+
+Each is a formula that `cpu_loops` compiles into a loop: the step reads and writes memory once,
+where the reference's array expressions do so five to fifteen times.
+"""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numba
-import numpy as np
-
 from tinynn.kernels import reference
-from tinynn.kernels.numba_setup import float32_only, parallel
+from tinynn.kernels.cpu_loops import elementwise, sqrt
+from tinynn.kernels.numba_setup import float32_only
 
 Array = Any
-f32 = np.float32
+
+# ---------------------------------------------------------------------------------------------
+# Formulas. What follows the * is a number.
+# ---------------------------------------------------------------------------------------------
 
 
-@parallel
-def sgd(w, dw, lr, decay):
-    """w <- w - lr (dw + decay w)."""
-    for i in numba.prange(w.size):
-        w[i] -= lr * (dw[i] + decay * w[i])
+@elementwise("w")
+def sgd(w, dw, *, lr, decay):
+    return w - lr * (dw + decay * w)
 
 
-@parallel
-def sgd_momentum(w, dw, velocity, lr, decay, momentum, scale, nesterov):
-    """velocity <- momentum velocity + scale g; w <- w - lr (g + momentum velocity | velocity)."""
-    for i in numba.prange(w.size):
-        g = dw[i] + decay * w[i]
-        v = momentum * velocity[i] + scale * g
-        velocity[i] = v
-        w[i] -= lr * (g + momentum * v if nesterov else v)
+@elementwise("w velocity")
+def sgd_momentum(w, dw, velocity, *, lr, decay, momentum, scale):
+    velocity = momentum * velocity + scale * (dw + decay * w)
+    return w - lr * velocity, velocity
 
 
-@parallel
-def adam(w, dw, mean, square, decay, shrink, beta1, rest1, beta2, rest2, rate, root, eps):
-    """The moments and the weights in one pass; `shrink` is AdamW's factor, `decay` Adam's."""
-    for i in numba.prange(w.size):
-        g = dw[i] + decay * w[i]
-        m = mean[i] + rest1 * (g - mean[i])
-        s = beta2 * square[i] + rest2 * (g * g)
-        mean[i] = m
-        square[i] = s
-        w[i] = w[i] * shrink - rate * m / (math.sqrt(s) * root + eps)
+@elementwise("w velocity")
+def sgd_nesterov(w, dw, velocity, *, lr, decay, momentum, scale):
+    g = dw + decay * w
+    velocity = momentum * velocity + scale * g
+    return w - lr * (g + momentum * velocity), velocity
+
+
+@elementwise("w mean square")
+def adam(w, dw, mean, square, *, decay, shrink, rest1, beta2, rest2, rate, root, eps):
+    g = dw + decay * w
+    mean = mean + rest1 * (g - mean)
+    square = beta2 * square + rest2 * (g * g)
+    return w * shrink - rate * mean / (sqrt(square) * root + eps), mean, square
+
+
+@elementwise("w square")
+def rmsprop(w, dw, square, *, lr, alpha, rest, eps, decay):
+    g = dw + decay * w
+    square = alpha * square + rest * (g * g)
+    return w - lr * g / (sqrt(square) + eps), square
+
+
+@elementwise("w square velocity")
+def rmsprop_momentum(w, dw, square, velocity, *, lr, alpha, rest, eps, decay, momentum):
+    g = dw + decay * w
+    square = alpha * square + rest * (g * g)
+    velocity = momentum * velocity + g / (sqrt(square) + eps)
+    return w - lr * velocity, square, velocity
+
+
+@elementwise("w square mean")
+def rmsprop_centred(w, dw, square, mean, *, lr, alpha, rest, eps, decay):
+    g = dw + decay * w
+    square = alpha * square + rest * (g * g)
+    mean = mean + rest * (g - mean)
+    return w - lr * g / (sqrt(square - mean * mean) + eps), square, mean
+
+
+@elementwise("w square mean velocity")
+def rmsprop_centred_momentum(
+    w, dw, square, mean, velocity, *, lr, alpha, rest, eps, decay, momentum
+):
+    g = dw + decay * w
+    square = alpha * square + rest * (g * g)
+    mean = mean + rest * (g - mean)
+    velocity = momentum * velocity + g / (sqrt(square - mean * mean) + eps)
+    return w - lr * velocity, square, mean, velocity
+
+
+@elementwise("w total")
+def adagrad(w, dw, total, *, rate, eps, decay):
+    g = dw + decay * w
+    total = total + g * g
+    return w - rate * g / (sqrt(total) + eps), total
+
+
+@elementwise("w square delta")
+def adadelta(w, dw, square, delta, *, lr, rho, rest, eps, decay):
+    g = dw + decay * w
+    square = rho * square + rest * (g * g)
+    d = sqrt((delta + eps) / (square + eps)) * g
+    return w - lr * d, square, rho * delta + rest * (d * d)
+
+
+# ---------------------------------------------------------------------------------------------
+# The kernels
+# ---------------------------------------------------------------------------------------------
 
 
 @float32_only(reference.update_sgd)
@@ -56,13 +112,14 @@ def update_sgd(
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """Drop-in for reference.update_sgd."""
-    rate, decay = f32(lr[0]), f32(weight_decay)
+    """Drop-in for reference.update_sgd: one pass."""
+    numbers = {"lr": float(lr[0]), "decay": float(weight_decay)}
     if velocity is None:
-        sgd(w, dw, rate, decay)
-    else:
-        scale = f32(1 if step[0] == 1 else 1 - dampening)
-        sgd_momentum(w, dw, velocity, rate, decay, f32(momentum), scale, nesterov)
+        sgd(w=w, dw=dw, **numbers)
+        return
+    scale = 1.0 if step[0] == 1 else 1.0 - dampening
+    update = sgd_nesterov if nesterov else sgd_momentum
+    update(w=w, dw=dw, velocity=velocity, momentum=float(momentum), scale=scale, **numbers)
 
 
 @float32_only(reference.update_adam)
@@ -79,10 +136,77 @@ def update_adam(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """Drop-in for reference.update_adam."""
-    rate = lr[0] / (1 - beta1 ** step[0])
-    root = 1 / math.sqrt(1 - beta2 ** step[0])
-    decay = 0.0 if decoupled else weight_decay
-    shrink = 1 - lr[0] * weight_decay if decoupled else 1.0
-    numbers = (decay, shrink, beta1, 1 - beta1, beta2, 1 - beta2, rate, root, eps)
-    adam(w, dw, mean, square, *(f32(v) for v in numbers))
+    """Drop-in for reference.update_adam: one pass."""
+    adam(
+        w=w, dw=dw, mean=mean, square=square,
+        decay=0.0 if decoupled else float(weight_decay),
+        shrink=float(1 - lr[0] * weight_decay) if decoupled else 1.0,
+        rest1=1.0 - beta1, beta2=float(beta2), rest2=1.0 - beta2,
+        rate=float(lr[0] / (1 - beta1 ** step[0])), root=1 / math.sqrt(1 - beta2 ** step[0]),
+        eps=float(eps),
+    )  # fmt: skip
+
+
+@float32_only(reference.update_rmsprop)
+def update_rmsprop(
+    w: Array,
+    dw: Array,
+    square: Array,
+    mean: Array | None,
+    velocity: Array | None,
+    lr: Array,
+    alpha: float,
+    eps: float,
+    weight_decay: float,
+    momentum: float,
+) -> None:
+    """Drop-in for reference.update_rmsprop: one pass."""
+    fields: dict[str, Any] = dict(
+        w=w, dw=dw, square=square, lr=float(lr[0]), alpha=float(alpha), rest=1.0 - alpha,
+        eps=float(eps), decay=float(weight_decay),
+    )  # fmt: skip
+    if mean is not None:
+        fields["mean"] = mean
+    if velocity is not None:
+        fields |= {"velocity": velocity, "momentum": float(momentum)}
+    updates = {  # by (centred, momentum)
+        (False, False): rmsprop,
+        (False, True): rmsprop_momentum,
+        (True, False): rmsprop_centred,
+        (True, True): rmsprop_centred_momentum,
+    }
+    updates[mean is not None, velocity is not None](**fields)
+
+
+@float32_only(reference.update_adagrad)
+def update_adagrad(
+    w: Array,
+    dw: Array,
+    total: Array,
+    lr: Array,
+    step: Array,
+    lr_decay: float,
+    weight_decay: float,
+    eps: float,
+) -> None:
+    """Drop-in for reference.update_adagrad: one pass."""
+    rate = float(lr[0] / (1 + (step[0] - 1) * lr_decay))
+    adagrad(w=w, dw=dw, total=total, rate=rate, eps=float(eps), decay=float(weight_decay))
+
+
+@float32_only(reference.update_adadelta)
+def update_adadelta(
+    w: Array,
+    dw: Array,
+    square: Array,
+    delta: Array,
+    lr: Array,
+    rho: float,
+    eps: float,
+    weight_decay: float,
+) -> None:
+    """Drop-in for reference.update_adadelta: one pass."""
+    adadelta(
+        w=w, dw=dw, square=square, delta=delta, lr=float(lr[0]), rho=float(rho), rest=1.0 - rho,
+        eps=float(eps), decay=float(weight_decay),
+    )  # fmt: skip

@@ -9,6 +9,7 @@ times as long to compile it.)
 from __future__ import annotations
 
 import hashlib
+import struct
 import threading
 from collections.abc import Callable
 from ctypes import addressof, c_char
@@ -18,11 +19,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
-from numba import njit, prange, types
-from numba.extending import intrinsic
+from numba import types
 
-from tinynn.kernels import numba_setup  # noqa: F401 (chooses OpenMP before the first parallel call)
+from tinynn.kernels import cpu_threads
 from tinynn.kernels.threads import get_num_threads
 
 # ---------------------------------------------------------------------------------------------
@@ -31,7 +30,7 @@ from tinynn.kernels.threads import get_num_threads
 
 
 def job_type(fields: str) -> np.dtype:
-    """A record of int64 `fields` (addresses, sizes).
+    """A record of int64 `fields` (addresses, sizes; see `integer`).
 
     numba keeps compiled kernels on disk and compiles anew when their own file changes, but does
     not see a change in what they call from other files. The record is part of a kernel's
@@ -42,7 +41,8 @@ def job_type(fields: str) -> np.dtype:
 
 @cache
 def _version() -> str:
-    files = [Path(__file__).with_name(f"cpu_{name}.py") for name in ("parallel", "microkernel")]
+    names = "cpu_parallel.py", "cpu_microkernel.py", "cpu_loops.py"
+    files = [Path(__file__).with_name(name) for name in names]
     return "version_" + hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
 
@@ -54,11 +54,17 @@ class Job:
 
     def __init__(self, kind: np.dtype, record: np.ndarray | None = None, **fields: Any):
         self.kind = kind
-        names = kind.names or ()
-        self.record = np.zeros(len(names), np.int64) if record is None else record
-        self.arrays = [value for value in fields.values() if isinstance(value, np.ndarray)]
+        self.record = np.zeros(len(kind.names or ()), np.int64) if record is None else record
+        self.arrays: list[np.ndarray] = []
+        self.fill(**fields)
+
+    def fill(self, **fields: Any) -> None:
+        """Fill in some more fields."""
+        places, record = _places(self.kind), self.record
         for name, value in fields.items():
-            self.record[names.index(name)] = _number(value)
+            if isinstance(value, np.ndarray):
+                self.arrays.append(value)
+            record[places[name]] = integer(value)
 
     def bind(self, **fields: Any) -> Job:
         """A copy with some more fields. (Keep this job while the copy is used.)"""
@@ -66,10 +72,18 @@ class Job:
 
     @property
     def address(self) -> int:
-        return _number(self.record)
+        return integer(self.record)
 
 
-def _number(value: Any) -> int:
+@cache
+def _places(kind: np.dtype) -> dict[str, int]:
+    return {name: i for i, name in enumerate(kind.names or ())}
+
+
+def integer(value: Any) -> int:
+    """An integer as it is, a float as the bits of its float32, an array as its address."""
+    if isinstance(value, float):
+        return struct.unpack("<i", struct.pack("<f", value))[0]
     if not isinstance(value, np.ndarray):
         return value
     if value.size and value.flags.c_contiguous and value.flags.writeable:
@@ -85,32 +99,16 @@ def kernel(job: np.dtype) -> Callable[[Callable[..., None]], Any]:
     return numba.cfunc(signature, cache=True, error_model="numpy")
 
 
-@intrinsic
-def call_kernel(typing_context, kernel, lo, hi, thread, job):
-    """kernel(lo, hi, thread, job), for its address."""
+def run(kernel: Any, job: Job, tasks: int, grain: int = 1) -> None:
+    """Do all `tasks` of a job, on at most `get_num_threads()` threads.
 
-    def generate(context, builder, signature, arguments):
-        kind = ir.FunctionType(ir.VoidType(), [ir.IntType(64)] * 4)
-        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 5), generate
-
-
-def run(kernel: Any, job: Job, tasks: int, *, quick: bool = False) -> None:
-    """Do all `tasks` of a job: on all threads, or on this one if they are `quick` (some 0.1 ms:
-    starting and joining threads costs about 10 us, and far more while others want the cores)."""
-    threads = 1 if quick else min(get_num_threads(), tasks)
+    A thread with fewer than `grain` tasks is not worth waking (that takes some microseconds).
+    """
+    threads = max(1, min(get_num_threads(), tasks // grain))
     if threads > 1:
-        _run(kernel.address, job.address, tasks, threads)
+        cpu_threads.pool.run(kernel.address, job.address, tasks, threads)
     elif tasks:
         kernel.ctypes(0, tasks, 0, job.address)
-
-
-@njit(types.void(*[types.int64] * 4), parallel=True, nogil=True, cache=True)
-def _run(kernel, job, tasks, threads):
-    for thread in prange(threads):
-        call_kernel(kernel, tasks * thread // threads, tasks * (thread + 1) // threads, thread, job)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,0 +1,122 @@
+"""Loops compiled from formulas: every width, whole blocks of rows and parts, several threads."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tinynn as tn
+from tinynn.kernels import cpu_activation, cpu_loops, cpu_norm, cpu_optim, cpu_pool, reference
+from tinynn.kernels.threads import usable_cpus
+
+RNG = np.random.default_rng(0)
+
+
+def numbers(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(params=range(1, min(2, usable_cpus()) + 1))
+def threads(request: Any) -> Iterator[int]:
+    before = tn.get_num_threads()
+    tn.set_num_threads(request.param)
+    yield request.param
+    tn.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [*((65, c) for c in (1, 2, 3, 7, 8, 15, 33, 64, 77)), (4, 8, 8, 16), (128, 512), (9000, 48)],
+    ids=str,
+)
+@pytest.mark.parametrize("relu", [False, True])
+def test_batch_norm_of_every_shape(shape: tuple[int, ...], relu: bool, threads: int) -> None:
+    """Narrow and wide rows, a last block of one row, enough for two threads."""
+    c = shape[-1]
+    x, dy, residual, weight, bias = (numbers(*s) for s in (shape, shape, shape, (c,), (c,)))
+    y, mean, var = cpu_norm.batch_norm(x, weight, bias, residual, relu, 1e-5)
+    wide = [a.astype(np.float64) for a in (x, weight, bias, residual)]
+    for got, expected in zip((y, mean, var), reference.batch_norm(*wide, relu, 1e-5), strict=True):
+        size = max(1, np.abs(expected).max())  # x has a deviation of 1: its mean may be near 0
+        np.testing.assert_allclose(got, expected, atol=2e-6 * size, rtol=0)
+
+    arrays = [dy, x, y, weight, mean, var]
+    wide = [a.astype(np.float64) for a in arrays]
+    results = cpu_norm.batch_norm_grad(*arrays, relu, 1e-5, True)
+    truth = reference.batch_norm_grad(*wide, relu, 1e-5, True)
+    # Sums over rows may cancel: their error is bounded by the size of what is summed.
+    summed = np.abs(dy).reshape(-1, c).sum(axis=0).max()
+    sizes = [np.abs(truth[0]).max(), 2 * summed, summed, np.abs(dy).max()]
+    for got, expected, size in zip(results, truth, sizes, strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-6 * size, rtol=0)
+
+
+def test_variance_beside_an_outlier_in_the_first_row() -> None:
+    """The first row of a block is what its numbers are measured from: it may be far off."""
+    x = np.full((20_000, 3), 1.0, np.float32) + 1e-3 * numbers(20_000, 3)
+    x[0] = 1000
+    _, mean, var = cpu_norm.batch_norm(x, numbers(3), numbers(3), None, False, 1e-5)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(mean, wide.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(var, wide.var(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 8, 13, 31, 32, 33, 72])
+def test_max_pooling_of_every_width(channels: int, threads: int) -> None:
+    x = np.round(2 * numbers(40, 14, 14, channels))
+    geometry: Any = ((3, 3), (2, 2), (1, 1), (1, 1), False)
+    y, tap = cpu_pool.max_pool2d(x, *geometry)
+    expected, expected_tap = reference.max_pool2d(x, *geometry)
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_array_equal(tap, expected_tap)
+    dy = numbers(*y.shape)
+    dx = cpu_pool.max_pool2d_grad(dy, tap, x.shape, *geometry)
+    expected = reference.max_pool2d_grad(dy, tap, x.shape, *geometry)
+    np.testing.assert_allclose(dx, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 63, 1000, 500_001])
+def test_flat_arrays_of_every_size(size: int, threads: int) -> None:
+    x = numbers(size)
+    np.testing.assert_array_equal(cpu_activation.relu(x), np.maximum(x, 0))
+    w, dw = numbers(size), numbers(size)
+    expected = w - np.float32(0.1) * dw
+    cpu_optim.update_sgd(w, dw, None, np.array([0.1]), np.array([1.0]), 0, 0, 0, False)
+    np.testing.assert_allclose(w, expected, atol=1e-6)
+
+
+def test_the_exponential_from_one_to_the_last_float() -> None:
+    """sigmoid(x) = exp(x) to float32 for x < -17; and -87 is where float32 ends."""
+    x = np.linspace(-86, -17, 10_001).astype(np.float32)
+    expected = [math.exp(v) / (1 + math.exp(v)) for v in x.tolist()]
+    np.testing.assert_allclose(cpu_activation.sigmoid(x), expected, rtol=3e-7)
+    x = np.geomspace(1e-30, 1, 10_001).astype(np.float32)
+    np.testing.assert_allclose(cpu_activation.tanh(x), np.tanh(x.astype(np.float64)), rtol=5e-7)
+
+
+@pytest.mark.parametrize("function", ["relu", "sigmoid", "tanh", "silu"])
+def test_activations_keep_nan_and_the_limits(function: str) -> None:
+    x = np.array([math.nan, math.inf, -math.inf, 0.0, -0.0], np.float32)
+    with np.errstate(invalid="ignore"):
+        expected = reference.KERNELS[function](x)
+    got = getattr(cpu_activation, function)(x)
+    if function == "silu":  # -inf times 0
+        x, got, expected = (np.delete(a, 2) for a in (x, got, expected))
+    np.testing.assert_allclose(got, expected, atol=1e-30)
+
+
+def test_gelu_near_and_far() -> None:
+    x = np.linspace(-12, 12, 20_001).astype(np.float32)
+    phi = np.array([0.5 * math.erfc(-v / math.sqrt(2)) for v in x.tolist()])
+    np.testing.assert_allclose(cpu_activation.gelu(x, "none"), x * phi, rtol=6e-6)
+    density = np.exp(-0.5 * x.astype(np.float64) ** 2) / math.sqrt(2 * math.pi)
+    slope = cpu_activation.gelu_grad(np.ones_like(x), x, "none")
+    np.testing.assert_allclose(slope, phi + x * density, atol=1e-6)
+
+
+def test_formulas_of_a_file_have_names_of_their_own() -> None:
+    for loops in cpu_loops.Loop.loops.values():
+        names = [loop.name for loop in loops]
+        assert len(names) == len(set(names))

@@ -1,0 +1,258 @@
+"""The worker threads: each task is done once whatever becomes of the workers, and none spins on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from numba import carray
+
+from tinynn.kernels import cpu_conv
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.cpu_threads import Pool, add, pause
+from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
+
+COUNT = job_type("counts by_thread pauses")
+
+
+@kernel(COUNT)
+def count(lo, hi, thread, job_pointer):
+    """Task i: add 1 to counts[i] and to by_thread[thread]; take some time."""
+    job = carray(job_pointer, 1)[0]
+    for task in range(lo, hi):
+        add(job.counts, task, 1)
+        add(job.by_thread, thread, 1)
+        for _ in range(job.pauses):
+            pause()
+
+
+class Counts:
+    """A job of `tasks`, to be done once and then checked."""
+
+    def __init__(self, tasks: int, pauses: int = 0):
+        self.tasks = tasks
+        self.counts, self.by_thread = np.zeros(tasks, np.int64), np.zeros(64, np.int64)
+        self.job = Job(COUNT, counts=self.counts, by_thread=self.by_thread, pauses=pauses)
+
+    def do(self, pool: Pool, threads: int) -> Counts:
+        pool.run(count.address, self.job.address, self.tasks, threads)
+        return self
+
+    def check(self, threads: int) -> None:
+        assert (self.counts == 1).all()
+        assert self.by_thread.sum() == self.tasks
+        assert not self.by_thread[threads:].any()  # there is scratch memory for so many only
+
+
+@pytest.fixture
+def pool():
+    """Five threads: more than some machines have processors, so workers are late."""
+    pool = Pool(capacity=5)
+    yield pool
+    pool.stop()
+    assert not any(thread.is_alive() for thread in pool.threads)
+
+
+@pytest.fixture
+def busy_processors():
+    """Another program wants them."""
+    loops = [subprocess.Popen([sys.executable, "-S", "-c", "while 1: pass"]) for _ in range(2)]
+    yield
+    for loop in loops:
+        loop.kill()
+        loop.wait()
+
+
+@pytest.fixture(autouse=True)
+def all_threads():
+    before = get_num_threads()
+    set_num_threads(usable_cpus())
+    yield
+    set_num_threads(before)
+
+
+def together(function, number: int = 4) -> None:
+    """Call `function` in several Python threads at once; raise what any of them raises."""
+    errors = []
+
+    def call():
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=call) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def convolve() -> list[bytes]:
+    """Direct and Winograd convolutions and their gradients, bit for bit."""
+    rng = np.random.default_rng(0)
+    results = []
+    for size, channels in (7, 40), (12, 64):
+        x = rng.standard_normal((16, size, size, channels), np.float32)
+        w = rng.standard_normal((64, 3, 3, channels), np.float32)
+        arguments = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+        y = cpu_conv.conv2d(x, w, *arguments)
+        results += [
+            y.tobytes(),
+            cpu_conv.conv2d_input_grad(y, w, x.shape, *arguments).tobytes(),
+            cpu_conv.conv2d_weight_grad(y, x, w.shape, *arguments).tobytes(),
+        ]
+    return results
+
+
+def test_each_task_is_done_once(pool):
+    rng = np.random.default_rng(0)
+    for _ in range(3000):  # a worker who is late finds another job, for other threads
+        tasks, threads, pauses = (int(rng.integers(low, 50)) for low in (1, 1, 0))
+        threads = 1 + threads % 5
+        Counts(tasks, pauses).do(pool, threads).check(threads)
+
+
+def test_workers_help(pool):
+    for _ in range(100):
+        by_thread = Counts(50, 3000).do(pool, 2).by_thread
+        if by_thread[:2].all():
+            return
+    pytest.fail("all tasks were done by the caller")
+
+
+def test_nobody_waits_for_workers_who_do_not_come(pool, monkeypatch):
+    monkeypatch.setattr(pool, "start", lambda workers: None)
+    Counts(50).do(pool, 4).check(1)
+
+
+def test_after_the_end_callers_work_alone(pool):
+    Counts(50).do(pool, 4).check(4)
+    pool.stop()
+    Counts(50).do(pool, 4).check(1)
+
+
+def test_several_callers(pool):
+    def call():
+        for _ in range(300):
+            Counts(30, 20).do(pool, 3).check(3)
+
+    together(call)
+
+
+def test_number_of_threads_may_change_at_any_time():
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            for threads in range(1, usable_cpus() + 1):
+                set_num_threads(threads)
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(200):
+            counts = Counts(30, 20)
+            run(count, counts.job, 30)
+            counts.check(usable_cpus())
+    finally:
+        stop.set()
+        changer.join()
+
+
+def test_same_bits_on_busy_processors(busy_processors):
+    expected = convolve()
+    for _ in range(10):
+        assert convolve() == expected
+
+
+def test_same_bits_for_several_callers():
+    expected = convolve()
+
+    def call():
+        for _ in range(5):
+            assert convolve() == expected
+
+    together(call)
+
+
+# ---------------------------------------------------------------------------------------------
+# The life of a process
+# ---------------------------------------------------------------------------------------------
+
+START = """
+import os, signal, threading, time
+import numpy as np
+from tinynn.kernels import cpu_conv, cpu_threads
+
+x, w = np.ones((16, 7, 7, 64), np.float32), np.ones((64, 3, 3, 64), np.float32)
+
+def work():
+    y = cpu_conv.conv2d(x, w, (1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+    assert y[3, 3, 3, 3] == 9 * 64
+
+def work_for(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        work()
+
+work()
+"""
+
+
+def python(script: str) -> None:
+    """Run START and the script in an interpreter of their own; it must end by itself, and well."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", START + script]
+    subprocess.run(command, timeout=60, check=True)
+
+
+def test_no_spinning_when_idle():
+    python("""
+time.sleep(.01)
+start = time.process_time()
+time.sleep(1)
+assert time.process_time() - start < .02
+""")
+
+
+def test_exit_while_others_work():
+    python("""
+for _ in range(3):
+    threading.Thread(target=work_for, args=[1e9], daemon=True).start()
+time.sleep(.1)
+""")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_fork():
+    python("""
+threading.Thread(target=work_for, args=[.2]).start()  # the workers may be busy at the time
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        work_for(.02)
+        os._exit(cpu_threads.pool.threads[0].is_alive() - 1 if cpu_threads.pool.capacity > 1 else 0)
+    assert os.waitpid(child, 0)[1] == 0
+work()
+""")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signal of another thread")
+def test_interrupt():
+    python("""
+for _ in range(20):
+    timer = threading.Timer(.01, os.kill, [os.getpid(), signal.SIGINT])
+    timer.start()
+    try:
+        work_for(5)
+        raise SystemExit("not interrupted")
+    except KeyboardInterrupt:
+        timer.join()
+assert cpu_threads.pool.block[cpu_threads.BUSY] == 0
+work()
+""")

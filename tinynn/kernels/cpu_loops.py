@@ -1,0 +1,480 @@
+"""Loops over arrays, compiled from formulas: write `(x - mean) * scale`, get vector code.
+
+Element-wise kernels are limited by memory, so what counts is to read and write every array once,
+in whole vectors, with all else in registers. A formula is a Python function; it is called once
+with `Vector`s, whose arithmetic writes LLVM code (as a Tensor's arithmetic writes a graph), and
+the loop around it is written here: over flat arrays, or down the columns of a matrix. numba would
+need ten times as long to compile each of these loops, and does not keep sums in registers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from functools import cache, cached_property
+from inspect import signature
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from tinynn.kernels.cpu_microkernel import (
+    FLOAT,
+    INT,
+    INT32,
+    Emitter,
+    Tile,
+    call_address,
+    compile_functions,
+    host_tile,
+)
+from tinynn.kernels.cpu_parallel import Job, job_type, run
+
+BYTE = ir.IntType(8)
+FUSE = ("contract",)  # a product and a sum may become one instruction, rounded once
+UNROLL = 4  # vectors of each array in one turn of a loop
+ROWS = 64  # of a matrix, read strip by strip; so few, because their sums are float32
+GRAIN = 200_000  # elements for each thread: fewer are done before a second thread wakes up
+
+# ---------------------------------------------------------------------------------------------
+# Formulas
+# ---------------------------------------------------------------------------------------------
+
+
+class Vector:
+    """Some floats of each array of a formula. Python numbers are spread over all lanes."""
+
+    def __init__(self, emit: Emitter, value: Any):
+        self.emit, self.value = emit, value
+
+    def of(self, value: Any) -> Any:
+        """`value` (a Vector or a number) as an LLVM value."""
+        return value.value if isinstance(value, Vector) else self.emit.constant(value)
+
+    def apply(self, instruction: str, *operands: Any, **options: Any) -> Vector:
+        write = getattr(self.emit.build, instruction)
+        return Vector(self.emit, write(*(self.of(v) for v in operands), **options))
+
+    def __add__(self, other: Any) -> Vector:
+        return self.apply("fadd", self, other, flags=FUSE)
+
+    def __sub__(self, other: Any) -> Vector:
+        return self.apply("fsub", self, other, flags=FUSE)
+
+    def __rsub__(self, other: Any) -> Vector:
+        return self.apply("fsub", other, self, flags=FUSE)
+
+    def __mul__(self, other: Any) -> Vector:
+        return self.apply("fmul", self, other, flags=FUSE)
+
+    def __truediv__(self, other: Any) -> Vector:
+        return self.apply("fdiv", self, other)
+
+    def __rtruediv__(self, other: Any) -> Vector:
+        return self.apply("fdiv", other, self)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    def __neg__(self) -> Vector:
+        return self.apply("fneg", self)
+
+    def __gt__(self, other: Any) -> Vector:
+        return self.compare(">", other)
+
+    def __le__(self, other: Any) -> Vector:
+        return self.compare("<=", other)
+
+    def __eq__(self, other: Any) -> Vector:  # type: ignore[override]
+        return self.compare("==", other)
+
+    def __and__(self, other: Any) -> Vector:
+        return self.apply("and_", self, other)
+
+    def __lt__(self, other: Any) -> Vector:
+        return self.compare("<", other)
+
+    def compare(self, operator: str, other: Any) -> Vector:
+        """A mask; false where one of the two is NaN."""
+        build = self.emit.build
+        return Vector(self.emit, build.fcmp_ordered(operator, self.value, self.of(other)))
+
+
+def where(mask: Vector, a: Any, b: Any) -> Vector:
+    chosen = mask.emit.build.select(mask.value, mask.of(a), mask.of(b))
+    return Vector(mask.emit, chosen)
+
+
+def larger(x: Vector, y: Vector) -> Vector:
+    """Where x > y, or x alone is NaN."""
+    build = x.emit.build
+    greater = Vector(x.emit, build.fcmp_unordered(">", x.value, y.value))
+    return greater & (y == y)
+
+
+def relu(x: Vector) -> Vector:
+    """max(x, 0); NaN stays."""
+    return where(x <= 0, 0, x)
+
+
+def _unary(name: str, x: Vector) -> Vector:
+    module, kind = x.emit.module, x.value.type
+    name = f"llvm.{name}.v{kind.count}f32"
+    function = module.globals.get(name)
+    function = function or ir.Function(module, ir.FunctionType(kind, [kind]), name)
+    return Vector(x.emit, x.emit.build.call(function, [x.value]))
+
+
+def sqrt(x: Vector) -> Vector:
+    return _unary("sqrt", x)
+
+
+def absolute(x: Vector) -> Vector:
+    return _unary("fabs", x)
+
+
+def exp(x: Vector) -> Vector:
+    """For x <= 0, to one or two roundings."""
+    power, q = split_exp(x)
+    return power + power * q
+
+
+def expm1(x: Vector) -> Vector:
+    """exp(x) - 1 for x <= 0; near 0 nothing cancels."""
+    power, q = split_exp(x)
+    return (power - 1) + power * q
+
+
+ROUNDER = 1.5 * 2**23  # added to a float, leaves its nearest integer in the last bits
+LOG2 = 0.693145751953125, 1.42860677e-6  # log 2 as a short number and the rest
+
+
+def split_exp(x: Vector) -> tuple[Vector, Vector]:
+    """2^n and q with exp(x) = 2^n (1 + q), |q| < 0.42: n = round(x / log 2). For -87 < x <= 0.
+
+    Below -87, where float32 ends, as at -87. Source: Cody and Waite 1980; q by its series.
+    """
+    build, integers = x.emit.build, ir.VectorType(INT32, x.value.type.count)
+    x = where(x < -87, -87, x)
+    shifted = x * (1 / np.log(2)) + ROUNDER
+    n = shifted - ROUNDER
+    r = x - n * LOG2[0] - n * LOG2[1]  # |r| <= log(2) / 2
+    q: Any = 1 / 5040
+    for factorial in (720, 120, 24, 6, 2, 1):
+        q = r * q + 1 / factorial
+    bits = build.bitcast(shifted.value, integers)
+    exponent = build.shl(bits, ir.Constant(integers, [23] * x.value.type.count))
+    one = ir.Constant(integers, [127 << 23] * x.value.type.count)
+    power = build.bitcast(build.add(exponent, one), x.value.type)
+    return Vector(x.emit, power), q * r
+
+
+# ---------------------------------------------------------------------------------------------
+# Loops
+# ---------------------------------------------------------------------------------------------
+
+
+class Loop:
+    """A formula and the loop around it, compiled on first use with all others of its file.
+
+    A kernel for `cpu_parallel.run`. The formula's parameters name fields of the job: arrays, and
+    after the `*` numbers. Its results go to the fields `outputs`, which may be parameters too.
+    """
+
+    loops: ClassVar[dict[Path, list[Loop]]] = {}  # by the file of their formula
+
+    def __init__(self, formula: Callable[..., Any], outputs: str, job: np.dtype | None = None):
+        self.formula, self.name = formula, formula.__name__
+        parameters = signature(formula).parameters.values()
+        self.inputs = [p.name for p in parameters]
+        self.numbers = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        self.outputs = outputs.split()
+        self.names = list(dict.fromkeys(self.inputs + self.outputs))  # each once
+        self.arrays = [name for name in self.names if name not in self.numbers]
+        self.job = job or job_type(" ".join(self.names))
+        self.fields = self.job.names or ()
+        self.source = Path(formula.__code__.co_filename)
+        Loop.loops.setdefault(self.source, []).append(self)
+
+    @cached_property
+    def address(self) -> int:
+        return compiled(self.source).get_function_address(self.name)
+
+    @cached_property
+    def ctypes(self) -> Any:
+        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(self.address)
+
+    def emit(self, module: ir.Module, tile: Tile) -> None:
+        """Write the function `name(lo, hi, thread, job)`."""
+        raise NotImplementedError
+
+    def field(self, emit: Emitter, name: str, kind: Any) -> Any:
+        """A field of the job: an integer, or a float32."""
+        place = emit.at(emit.pointer(emit.function.args[3], INT), self.fields.index(name))
+        return emit.build.load(emit.build.bitcast(place, kind.as_pointer()))
+
+    def array(self, emit: Emitter, name: str, offset: Any) -> Any:
+        return emit.at(emit.pointer(self.field(emit, name, INT)), offset)
+
+    def results(self, emit: Emitter, values: dict[str, Any]) -> dict[str, Any]:
+        """The formula's results, by the name of the output."""
+        vectors = {name: Vector(emit, values[name]) for name in self.inputs}
+        results = self.formula(**vectors)
+        results = results if isinstance(results, tuple) else (results,)
+        return {name: r.value for name, r in zip(self.outputs, results, strict=True)}
+
+
+@cache
+def compiled(source: Path) -> Any:
+    """The machine code of all formulas of a file."""
+
+    def emit_formulas(module: ir.Module, tile: Tile) -> None:
+        for loop in Loop.loops[source]:
+            loop.emit(module, tile)
+
+    emit_formulas.__name__ = source.stem
+    return compile_functions(emit_formulas, host_tile(), source)
+
+
+def strips(emit: Emitter, tile: Tile, count: Any) -> Iterator[tuple[Any, range]]:
+    """Write loops over `count` elements: yields an offset into the arrays, and offsets from there
+    of some vectors: several; for what is left one; and then ever smaller ones."""
+    done, build = INT(0), emit.build
+    halves = [tile.lanes >> i for i in range(tile.lanes.bit_length())]
+    for lanes, vectors in [(tile.lanes, UNROLL), *((lanes, 1) for lanes in halves)]:
+        emit.lanes, emit.vector = lanes, ir.VectorType(FLOAT, lanes)
+        strip = lanes * vectors
+        turns = build.sdiv(build.sub(count, done), INT(strip))
+        with emit.loop(turns, []) as loop:
+            offset = build.add(done, build.mul(loop.index, INT(strip)))
+            yield offset, range(0, strip, lanes)
+        done = build.add(done, build.mul(turns, INT(strip)))
+
+
+class Elementwise(Loop):
+    """For every element of flat arrays of one size. A task is an element."""
+
+    def emit(self, module: ir.Module, tile: Tile) -> None:
+        emit = Emitter(module, self.name, 4, tile.lanes)
+        lo, hi, _, _ = emit.function.args
+        arrays = {name: self.array(emit, name, lo) for name in self.arrays}
+        numbers = {name: self.field(emit, name, FLOAT) for name in self.numbers}
+        for offset, vectors in strips(emit, tile, emit.build.sub(hi, lo)):
+            values = {name: emit.spread(number) for name, number in numbers.items()}
+            for v in vectors:
+                place = {n: emit.at(emit.at(a, offset), v) for n, a in arrays.items()}
+                reads = [name for name in self.arrays if name in self.inputs]
+                values |= {name: emit.load_vector(place[name]) for name in reads}
+                for name, value in self.results(emit, values).items():
+                    emit.store_vector(value, place[name])
+        emit.finish()
+
+    def __call__(self, **fields: Any) -> None:
+        """Arrays are contiguous float32, numbers are floats."""
+        run(self, Job(self.job, **fields), fields[self.arrays[0]].size, GRAIN)
+
+
+def elementwise(outputs: str) -> Callable[[Callable[..., Any]], Elementwise]:
+    return lambda formula: Elementwise(formula, outputs)
+
+
+class Columns(Loop):
+    """For every element of a matrix with rows of `channels` (a field of the job). A task is a row.
+
+    The numbers are rows too, one number for each column: those that are outputs as well are sums,
+    carried from row to row in registers. Each thread has its own row of `scratch` numbers.
+    """
+
+    def __init__(self, formula: Callable[..., Any], outputs: str, job: np.dtype, scratch: str = ""):
+        super().__init__(formula, outputs, job)
+        self.scratch = scratch.split()
+        self.sums = [name for name in self.outputs if name in self.numbers]
+
+    def emit(self, module: ir.Module, tile: Tile) -> None:
+        emit = Emitter(module, self.name, 4, tile.lanes)
+        build = emit.build
+        lo, hi, thread, _ = emit.function.args
+        channels = self.field(emit, "channels", INT)
+        blocks = build.sdiv(build.add(build.sub(hi, lo), INT(ROWS - 1)), INT(ROWS))
+        with emit.loop(blocks, []) as loop:  # rows that are near each other are read together
+            row = build.add(lo, build.mul(loop.index, INT(ROWS)))
+            left = build.sub(hi, row)
+            rows = build.select(build.icmp_signed("<", left, INT(ROWS)), left, INT(ROWS))
+            first = {name: build.mul(row, channels) for name in self.arrays}
+            first |= {name: INT(0) for name in self.numbers}
+            first |= {name: build.mul(thread, channels) for name in self.scratch}
+            arrays = {name: self.array(emit, name, first[name]) for name in self.names}
+            for offset, vectors in strips(emit, tile, channels):
+                places = {name: emit.at(a, offset) for name, a in arrays.items()}
+                self.emit_strip(emit, places, rows, channels, vectors)
+        emit.finish()
+
+    def emit_strip(
+        self, emit: Emitter, first: dict[str, Any], rows: Any, channels: Any, vectors: range
+    ) -> None:
+        """All `rows` of a few columns."""
+        fixed = {
+            (name, v): emit.load_vector(emit.at(first[name], v))
+            for name in self.numbers
+            for v in vectors
+        }
+        sums = [(name, v) for name in self.sums for v in vectors]
+        carried = [first[name] for name in self.arrays] + [fixed[key] for key in sums]
+        with emit.loop(rows, carried) as loop:
+            row = dict(zip([*self.arrays, *sums], loop.carried, strict=True))
+            for v in vectors:
+                values = {name: row.get((name, v), fixed[name, v]) for name in self.numbers}
+                for name in self.arrays:
+                    if name in self.inputs:
+                        values[name] = emit.load_vector(emit.at(row[name], v))
+                for name, value in self.results(emit, values).items():
+                    if name in self.sums:
+                        row[name, v] = value
+                    else:
+                        emit.store_vector(value, emit.at(row[name], v))
+            following = [emit.at(row[name], channels) for name in self.arrays]
+            loop.carried = following + [row[key] for key in sums]
+        for (name, v), value in zip(sums, loop.carried[len(self.arrays) :], strict=True):
+            emit.store_vector(value, emit.at(first[name], v))
+
+
+def columns(
+    outputs: str, job: np.dtype, scratch: str = ""
+) -> Callable[[Callable[..., Any]], Columns]:
+    return lambda formula: Columns(formula, outputs, job, scratch)
+
+
+class Gather(Loop):
+    """For every pixel of a target: a formula for each source pixel that a table lists for it.
+
+    Pixel p of every sample (of `positions`) has the pairs first[p] .. first[p + 1] - 1; a pair is
+    the `offset` of a source pixel in its sample (of `source_size` elements) and a number. The
+    outputs are carried from pair to pair in registers; `start` is their value before the first.
+    `taps` are uint8, all else is float32. A task is a target pixel.
+    """
+
+    def __init__(
+        self, formula: Callable[..., Any], outputs: str, job: np.dtype, start: tuple[float, ...]
+    ):
+        super().__init__(formula, outputs, job)
+        self.start = start
+
+    def emit(self, module: ir.Module, tile: Tile) -> None:
+        emit = Emitter(module, self.name, 4, tile.lanes)
+        build = emit.build
+        lo, hi, _, _ = emit.function.args
+        names = "channels positions source_size first offsets numbers"
+        channels, positions, size, first, offsets, numbers = (
+            self.field(emit, name, INT) for name in names.split()
+        )
+        first, offsets = emit.pointer(first, INT), emit.pointer(offsets, INT)
+        numbers = emit.pointer(numbers)
+        with emit.loop(build.sub(hi, lo), []) as loop:
+            target = build.add(lo, loop.index)
+            sample = build.sdiv(target, positions)
+            position = build.sub(target, build.mul(sample, positions))
+            pair = build.load(emit.at(first, position))
+            count = build.sub(build.load(emit.at(emit.at(first, position), 1)), pair)
+            base, target = build.mul(sample, size), build.mul(target, channels)
+            for offset, vectors in strips(emit, tile, channels):
+                start = [emit.constant(value) for value in self.start for _ in vectors]
+                with emit.loop(count, start) as pairs:
+                    place = build.add(pair, pairs.index)
+                    source = build.add(base, build.load(emit.at(offsets, place)))
+                    number = emit.spread(build.load(emit.at(numbers, place)))
+                    source = build.add(source, offset)
+                    pairs.carried = self.emit_pair(emit, source, number, pairs.carried, vectors)
+                values = iter(pairs.carried)
+                for name in self.outputs:
+                    for v in vectors:
+                        place = build.add(build.add(target, offset), INT(v))
+                        self.store(emit, next(values), name, place)
+        emit.finish()
+
+    def emit_pair(
+        self, emit: Emitter, source: Any, number: Any, carried: list[Any], vectors: range
+    ) -> list[Any]:
+        """The carried values after one source pixel."""
+        values = dict(
+            zip([(name, v) for name in self.outputs for v in vectors], carried, strict=True)
+        )
+        for v in vectors:
+            place = emit.build.add(source, INT(v))
+            known = {name: values[name, v] for name in self.outputs}
+            known |= dict.fromkeys(self.numbers, number)
+            for name in self.inputs:
+                if name not in known:
+                    known[name] = self.load(emit, name, place)
+            for name, value in self.results(emit, known).items():
+                values[name, v] = value
+        return list(values.values())
+
+    def load(self, emit: Emitter, name: str, place: Any) -> Any:
+        if name != "taps":
+            return emit.load_vector(self.array(emit, name, place))
+        load = emit.build.load(self.taps(emit, place))
+        load.align = 1
+        return emit.build.uitofp(load, emit.vector)
+
+    def store(self, emit: Emitter, value: Any, name: str, place: Any) -> None:
+        if name != "taps":
+            return emit.store_vector(value, self.array(emit, name, place))
+        pointer = self.taps(emit, place)
+        store = emit.build.store(emit.build.fptoui(value, pointer.type.pointee), pointer)
+        store.align = 1
+
+    def taps(self, emit: Emitter, place: Any) -> Any:
+        """A pointer to some bytes."""
+        address = emit.build.add(self.field(emit, "taps", INT), place)
+        return emit.pointer(address, ir.VectorType(BYTE, emit.lanes))
+
+
+def gather(
+    outputs: str, job: np.dtype, start: tuple[float, ...]
+) -> Callable[[Callable[..., Any]], Gather]:
+    return lambda formula: Gather(formula, outputs, job, start)
+
+
+@intrinsic
+def call_loop(typing_context, function, lo, hi, thread, job):
+    """A loop, for its address, from numba code; `job` is a kernel's pointer to its job."""
+
+    def generate(context, builder, signature, arguments):
+        *others, pointer = arguments
+        address = builder.ptrtoint(pointer, INT)
+        return call_address(context, builder, signature, [*others, address])
+
+    return types.void(*[types.int64] * 4, job), generate
+
+
+@intrinsic
+def as_floats(typing_context, address):
+    """A pointer to float32, for numba's `carray`."""
+    return _pointer(types.float32)
+
+
+@intrinsic
+def as_doubles(typing_context, address):
+    """A pointer to float64, for numba's `carray`."""
+    return _pointer(types.float64)
+
+
+@intrinsic
+def as_float(typing_context, bits):
+    """The float32 in a field of a job."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(builder.trunc(arguments[0], INT32), FLOAT)
+
+    return types.float32(types.int64), generate
+
+
+def _pointer(kind: Any) -> Any:
+    pointer = types.CPointer(kind)
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(pointer))
+
+    return pointer(types.int64), generate

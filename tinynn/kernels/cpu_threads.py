@@ -1,0 +1,335 @@
+"""A few threads that help with a job, and that nobody ever waits for in vain.
+
+A job is cut into chunks of tasks, and whoever has time *claims* the next one:
+
+    caller    publish | chunk | chunk | chunk | chunk | chunk | wait | done
+                 wakes \\                                        ^ for the last claimed chunk
+    worker    sleeps ... | chunk | chunk | ...  taken away ... | finishes its chunk | spin, sleep
+
+The caller works like everyone else, so that a worker who sleeps, or whose processor is taken by
+another program, costs nothing: the caller does the chunks itself and waits only for those that
+have been claimed and not finished. (Threads that get equal shares beforehand, as OpenMP's do,
+wait for the slowest.) Waiting is first a short spin, as the next job of a training step comes in
+microseconds, then sleep on a semaphore, which leaves the processor to others.
+
+Which thread does a chunk is chance, but not what it does: results are bit for bit the same.
+All this is compiled code on one block of shared numbers. It needs no Python and takes no lock:
+a caller who finds the workers busy for another caller does its job alone.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.extending import intrinsic
+
+from tinynn.kernels.cpu_microkernel import INT, INT32, call_address
+
+# ---------------------------------------------------------------------------------------------
+# The shared numbers: places (int64) in one block. What different threads write is kept apart, in
+# lines of 128 bytes, as processors pass memory between each other line by line.
+# ---------------------------------------------------------------------------------------------
+
+LINE = 16
+WORK, QUIT = 0, 1  # WORK: threads that may join << 32 | chunks that nobody has claimed yet
+UNFINISHED = LINE  # chunks
+BUSY, WORKERS = 2 * LINE, 2 * LINE + 1  # a caller is at work; workers started so far
+KERNEL, JOB, TASKS, CHUNK = (3 * LINE + i for i in range(4))  # what to do; tasks in a chunk
+SPINS, WAIT, POST = (3 * LINE + i for i in range(4, 7))  # constant
+ASLEEP, SEMAPHORE, ROOM = (4 * LINE + i for i in (0, 1, 2))  # + LINE * thread
+
+CHUNKS = 4  # at least so many for each thread, if there are enough tasks
+SPIN_MICROSECONDS = 50
+
+
+def _place(builder: Any, block: Any, place: Any) -> Any:
+    return builder.gep(builder.inttoptr(block, INT.as_pointer()), [place])
+
+
+@intrinsic
+def load(typing_context, block, place):
+    def generate(context, builder, signature, arguments):
+        return builder.load_atomic(_place(builder, *arguments), "seq_cst", 8)
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def exchange(typing_context, block, place, value):
+    """Store, and return what was there."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.atomic_rmw("xchg", _place(builder, *arguments[:2]), arguments[2], "seq_cst")
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def add(typing_context, block, place, value):
+    """Add, and return what was there."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.atomic_rmw("add", _place(builder, *arguments[:2]), arguments[2], "seq_cst")
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
+def replace(typing_context, block, place, old, new):
+    """Store `new` if `old` is still there; was it?"""
+
+    def generate(context, builder, signature, arguments):
+        place = _place(builder, *arguments[:2])
+        pair = builder.cmpxchg(place, *arguments[2:], "seq_cst", "seq_cst")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(*[types.int64] * 4), generate
+
+
+@intrinsic
+def call(typing_context, function, a, b, c, d):
+    """function(a, b, c, d), for its address; a C function ignores arguments it does not have."""
+    return types.void(*[types.int64] * 5), call_address
+
+
+@intrinsic
+def pause(typing_context):
+    """Tell the processor that this is a spin: saves power, and helps the core's other thread."""
+
+    def generate(context, builder, signature, arguments):
+        machine = platform.machine().lower()
+        if machine in ("x86_64", "amd64"):
+            kind, name, hint = ir.FunctionType(ir.VoidType(), []), "llvm.x86.sse2.pause", []
+        elif machine in ("arm64", "aarch64"):
+            kind, name, hint = ir.FunctionType(ir.VoidType(), [INT32]), "llvm.aarch64.hint", [1]
+        else:
+            return context.get_dummy_value()
+        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        builder.call(function, [INT32(h) for h in hint])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+# ---------------------------------------------------------------------------------------------
+# Working and waiting. Thread 0 is the caller.
+# ---------------------------------------------------------------------------------------------
+
+
+@njit
+def claim(block, thread):
+    """Take a chunk: how many there were. 0 if there are none, or none for this thread.
+
+    One word holds all that decides, and `replace` fails if it changed: a worker that was away
+    for a while cannot take a chunk of the next job for one of the last.
+    """
+    while True:
+        work = load(block, WORK)
+        left = work & 0xFFFFFFFF
+        if left == 0 or thread >= work >> 32:
+            return 0
+        if replace(block, WORK, work, work - 1):
+            return left
+
+
+@njit
+def do_chunks(block, thread):
+    """Do chunks of the job until none is left. Was the last one to be finished among them?"""
+    done = 0
+    left = claim(block, thread)
+    while left > 0:
+        hi = load(block, TASKS) - (left - 1) * load(block, CHUNK)
+        lo = max(0, hi - load(block, CHUNK))
+        call(load(block, KERNEL), lo, hi, thread, load(block, JOB))
+        done += 1
+        left = claim(block, thread)
+    return done > 0 and add(block, UNFINISHED, -done) == done
+
+
+@njit
+def ready(block, thread):
+    """Has what the thread waits for happened?"""
+    if thread == 0:
+        return load(block, UNFINISHED) == 0
+    work = load(block, WORK)
+    return (work & 0xFFFFFFFF > 0 and thread < work >> 32) or load(block, QUIT) > 0
+
+
+@njit
+def wait(block, thread):
+    """Return when the thread is `ready` (or, now and then, for no reason)."""
+    for _ in range(load(block, SPINS)):
+        if ready(block, thread):
+            return
+        pause()
+    asleep = ASLEEP + LINE * thread
+    exchange(block, asleep, 1)  # from here on `wake` posts
+    while load(block, asleep) == 1 and not ready(block, thread):
+        call(load(block, WAIT), load(block, SEMAPHORE + LINE * thread), -1, 0, 0)
+    exchange(block, asleep, 0)
+
+
+@njit
+def wake(block, thread):
+    asleep = ASLEEP + LINE * thread
+    if load(block, asleep) == 1 and exchange(block, asleep, 0) == 1:
+        call(load(block, POST), load(block, SEMAPHORE + LINE * thread), 1, 0, 0)
+
+
+@cfunc(types.void(types.int64, types.int64), cache=True)
+def work(block, threads):
+    """The life of a worker; there is room for `threads` threads."""
+    caller, thread = types.int64(0), add(block, WORKERS, 1) + 1
+    while thread < threads and load(block, QUIT) == 0:
+        wait(block, thread)
+        if do_chunks(block, thread):
+            wake(block, caller)
+
+
+@cfunc(types.void(*[types.int64] * 5), cache=True)
+def call_with_workers(block, kernel, job, tasks, threads):
+    """kernel(0, tasks, thread, job) in chunks, by this thread and up to `threads` - 1 workers."""
+    if not replace(block, BUSY, 0, 1):
+        call(kernel, 0, tasks, 0, job)
+        return
+    chunk = max(1, tasks // (CHUNKS * threads))
+    chunks = (tasks + chunk - 1) // chunk
+    exchange(block, KERNEL, kernel)
+    exchange(block, JOB, job)
+    exchange(block, TASKS, tasks)
+    exchange(block, CHUNK, chunk)
+    exchange(block, UNFINISHED, chunks)
+    exchange(block, WORK, threads << 32 | chunks)
+    for thread in range(1, threads):
+        wake(block, thread)
+    caller = types.int64(0)
+    do_chunks(block, caller)
+    while not ready(block, caller):
+        wait(block, caller)
+    exchange(block, BUSY, 0)
+
+
+@cfunc(types.void(types.int64, types.int64), cache=True)
+def stop_workers(block, threads):
+    """Let the workers finish their chunks and end."""
+    exchange(block, QUIT, 1)
+    for thread in range(1, threads):
+        wake(block, thread)
+
+
+@cfunc(types.void(types.int64), cache=True)
+def spin(count):
+    for _ in range(count):
+        pause()
+
+
+# ---------------------------------------------------------------------------------------------
+# The pool
+# ---------------------------------------------------------------------------------------------
+
+
+class Pool:
+    """The workers of this process. They start when first wanted, and end when Python does."""
+
+    def __init__(self, capacity: int = os.cpu_count() or 1) -> None:
+        self.capacity = capacity  # threads, with the caller
+        size = (4 + capacity) * LINE
+        memory = np.zeros(size + LINE, np.int64)
+        self.block = memory[-memory.ctypes.data // 8 % LINE :][:size]
+        self.address = self.block.ctypes.data
+        try:
+            create, self.block[WAIT], self.block[POST] = semaphores()
+            for place in range(SEMAPHORE, size, LINE):
+                self.block[place] = create(self.address + 8 * (place + 1))
+        except (AttributeError, OSError):  # a system without them: callers do their jobs alone
+            self.capacity = 1
+        self.block[SPINS] = SPIN_MICROSECONDS / pause_microseconds()
+        self.threads: list[threading.Thread] = []
+        self.starting = threading.Lock()
+
+    def run(self, kernel: int, job: int, tasks: int, threads: int) -> None:
+        threads = min(threads, self.capacity)
+        if len(self.threads) < threads - 1:
+            self.start(threads - 1)
+        call_with_workers.ctypes(self.address, kernel, job, tasks, threads)
+
+    def start(self, workers: int) -> None:
+        """Have at least so many, or as many as the system grants: the caller does the rest."""
+        with self.starting:
+            while len(self.threads) < workers:
+                name = f"tinynn worker {len(self.threads) + 1}"
+                self.threads.append(threading.Thread(target=self.work, name=name, daemon=True))
+                with suppress(RuntimeError):
+                    self.threads[-1].start()
+
+    def work(self) -> None:
+        work.ctypes(self.address, self.capacity)
+
+    def stop(self) -> None:
+        """For good: from now on callers do their jobs alone."""
+        stop_workers.ctypes(self.address, self.capacity)
+        for thread in self.threads:
+            if thread.is_alive():
+                thread.join(timeout=1)
+
+
+def semaphores() -> tuple[Callable[[int], int], int, int]:
+    """How to create one (there is room for it at an address) and get its handle; the addresses of
+    `wait` and `post`. Called as wait(handle, -1) and post(handle, 1, 0) they suit all systems."""
+    library: Any = ctypes.CDLL("kernel32" if sys.platform == "win32" else None)
+    names = {
+        "win32": "CreateSemaphoreW WaitForSingleObject ReleaseSemaphore",
+        "darwin": "dispatch_semaphore_create dispatch_semaphore_wait dispatch_semaphore_signal",
+    }
+    init, wait, post = (
+        getattr(library, name)
+        for name in names.get(sys.platform, "sem_init sem_wait sem_post").split()
+    )
+    init.restype = ctypes.c_void_p
+
+    def create(room: int) -> int:
+        if sys.platform == "win32":
+            handle = init(None, 0, 1 << 30, None)
+        elif sys.platform == "darwin":
+            handle = init(ctypes.c_long(0))
+        else:  # the room becomes the semaphore, and its address the handle
+            handle = None if init(ctypes.c_void_p(room), 0, 0) else room
+        if not handle:
+            raise OSError("no semaphores")
+        return handle
+
+    wait_address, post_address = (ctypes.cast(f, ctypes.c_void_p).value or 0 for f in (wait, post))
+    return create, wait_address, post_address
+
+
+def pause_microseconds() -> float:
+    """How long a pause takes here: 10 to 140 cycles, by processor."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        spin.ctypes(1000)
+        times.append(time.perf_counter() - start)
+    return max(1e3 * min(times), 1e-3)
+
+
+def _renew() -> None:
+    global pool
+    pool = Pool()
+
+
+pool = Pool()
+atexit.register(lambda: pool.stop())
+if hasattr(os, "register_at_fork"):  # a child has the block, but none of the threads
+    os.register_at_fork(after_in_child=_renew)
