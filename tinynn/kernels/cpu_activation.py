@@ -14,7 +14,7 @@ import numpy as np
 from tinynn.kernels import reference
 from tinynn.kernels.cpu_loops import absolute, elementwise, exp, expm1, where
 from tinynn.kernels.cpu_loops import relu as rectified
-from tinynn.kernels.numba_setup import float32_only
+from tinynn.kernels.fallback import float32_only
 
 Array = Any
 

@@ -16,8 +16,8 @@ import numpy as np
 from tinynn.kernels import cpu_direct_conv, cpu_direct_weights, cpu_winograd, reference
 from tinynn.kernels.cpu_direct_conv import Axis, axes_of
 from tinynn.kernels.cpu_microkernel import microkernel
+from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Padding, Pair
-from tinynn.kernels.numba_setup import float32_only
 
 Array = Any
 SMALL_PRODUCT = 1 << 18  # up to so many multiplications BLAS starts no threads, and starts sooner

@@ -44,7 +44,7 @@ from tinynn.kernels.threads import get_num_threads
 Taps = tuple[tuple[int, int], ...]  # (tap, distance from the base pixel to what it sees), ...
 
 CHUNK_BYTES = 1 << 20  # of source and target worked on at a time: they stay in the cache
-FILTERS_GRAIN = 1 << 16  # floats of filters worth a thread's waking
+QUICK_FILTERS = 1 << 17  # floats, packed by one thread
 
 # ---------------------------------------------------------------------------------------------
 # Which taps see data
@@ -312,8 +312,7 @@ def gather_into(
         source=source, target=target, w=w, packed=scratch("filters", prepared.filters_size),
         spare=scratch("spare", threads * SPARE),
     )  # fmt: skip
-    panel_size = max(1, prepared.filters_size // prepared.panels)  # 0 where no tap sees data
-    run(pack_filters, job, prepared.panels, 1 + FILTERS_GRAIN // panel_size)
+    run(pack_filters, job, prepared.panels, quick=prepared.filters_size <= QUICK_FILTERS)
     run(gather, job, prepared.tasks)
 
 

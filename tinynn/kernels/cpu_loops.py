@@ -37,7 +37,7 @@ BYTE = ir.IntType(8)
 FUSE = ("contract",)  # a product and a sum may become one instruction, rounded once
 UNROLL = 4  # vectors of each array in one turn of a loop
 ROWS = 64  # of a matrix, read strip by strip; so few, because their sums are float32
-GRAIN = 200_000  # elements for each thread: fewer are done before a second thread wakes up
+QUICK = 400_000  # elements: fewer are done before a second thread would wake up
 
 # ---------------------------------------------------------------------------------------------
 # Formulas
@@ -273,7 +273,8 @@ class Elementwise(Loop):
 
     def __call__(self, **fields: Any) -> None:
         """Arrays are contiguous float32, numbers are floats."""
-        run(self, Job(self.job, **fields), fields[self.arrays[0]].size, GRAIN)
+        size = fields[self.arrays[0]].size
+        run(self, Job(self.job, **fields), size, quick=size < QUICK)
 
 
 def elementwise(outputs: str) -> Callable[[Callable[..., Any]], Elementwise]:

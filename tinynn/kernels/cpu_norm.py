@@ -15,7 +15,7 @@ from numba import carray
 
 from tinynn.kernels import reference
 from tinynn.kernels.cpu_loops import (
-    GRAIN,
+    QUICK,
     ROWS,
     UNROLL,
     Columns,
@@ -29,7 +29,7 @@ from tinynn.kernels.cpu_loops import (
 )
 from tinynn.kernels.cpu_microkernel import host_tile
 from tinynn.kernels.cpu_parallel import Job, integer, job_type, kernel, run, scratch
-from tinynn.kernels.numba_setup import float32_only
+from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.threads import get_num_threads
 
 Array = Any
@@ -249,6 +249,7 @@ class Normalisation:
     def __init__(self, shape: tuple[int, ...], eps: float, **arrays: Array):
         threads, self.c, self.fold = get_num_threads(), shape[-1], folds(shape)
         self.rows, self.channels = math.prod(shape[:-1]) // self.fold, self.c * self.fold
+        self.quick = math.prod(shape) < QUICK
         numbers = scratch("normalisation", (7 * threads + 3) * self.channels)
         self.sums = numbers[: 4 * threads * self.channels]  # totals and squares
         self.shape_job = shape_job(shape, threads, integer(numbers))
@@ -263,13 +264,13 @@ class Normalisation:
         self.sums[:] = 0
         self.job.fill(loop=loop.address, shifted=shifted)
         blocks = -(-self.rows // ROWS)
-        run(sum_blocks, self.job, blocks, 1 + GRAIN // (ROWS * self.channels + 1))
+        run(sum_blocks, self.job, blocks, quick=self.quick)
 
     def for_channels(self, numbers: Any) -> None:
-        run(numbers, self.job, self.c, self.c + 1)  # too few for two threads
+        run(numbers, self.job, self.c, quick=True)
 
     def apply(self, loop: Columns) -> None:
-        run(loop, self.job, self.rows, 1 + GRAIN // (self.channels + 1))
+        run(loop, self.job, self.rows, quick=self.quick)
 
 
 def forward(

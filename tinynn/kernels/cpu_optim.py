@@ -11,7 +11,7 @@ from typing import Any
 
 from tinynn.kernels import reference
 from tinynn.kernels.cpu_loops import elementwise, sqrt
-from tinynn.kernels.numba_setup import float32_only
+from tinynn.kernels.fallback import float32_only
 
 Array = Any
 

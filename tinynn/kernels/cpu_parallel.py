@@ -1,9 +1,8 @@
 """Compiled kernels over several threads, cheap to compile and quick to start.
 
 A kernel is a serial function `kernel(lo, hi, thread, job)`: it does tasks lo..hi-1 of a job, a
-record of addresses and sizes. One driver, compiled once, hands each thread an equal range of the
-tasks and calls the kernel by its address. (With `prange` inside each kernel, numba takes four
-times as long to compile it.)
+record of addresses and sizes. The threads of `cpu_threads` share the tasks out and call the kernel
+by its address. (With `prange` inside each kernel, numba takes four times as long to compile it.)
 """
 
 from __future__ import annotations
@@ -99,12 +98,10 @@ def kernel(job: np.dtype) -> Callable[[Callable[..., None]], Any]:
     return numba.cfunc(signature, cache=True, error_model="numpy")
 
 
-def run(kernel: Any, job: Job, tasks: int, grain: int = 1) -> None:
-    """Do all `tasks` of a job, on at most `get_num_threads()` threads.
-
-    A thread with fewer than `grain` tasks is not worth waking (that takes some microseconds).
-    """
-    threads = max(1, min(get_num_threads(), tasks // grain))
+def run(kernel: Any, job: Job, tasks: int, *, quick: bool = False) -> None:
+    """Do all `tasks` of a job: on all threads, or on this one if they are `quick`: waking another
+    thread takes some microseconds."""
+    threads = 1 if quick else min(get_num_threads(), tasks)
     if threads > 1:
         cpu_threads.pool.run(kernel.address, job.address, tasks, threads)
     elif tasks:

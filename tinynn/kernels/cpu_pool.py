@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import GRAIN, Gather, gather, larger, where
+from tinynn.kernels.cpu_loops import QUICK, Gather, gather, larger, where
 from tinynn.kernels.cpu_parallel import Job, job_type, run
+from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair
-from tinynn.kernels.numba_setup import float32_only
 
 Array = Any
 
@@ -119,7 +119,8 @@ def average_job(
 
 def pool(loop: Gather, job: tuple[Job, int], channels: int, **arrays: Array) -> None:
     prepared, tasks = job
-    run(loop, prepared.bind(**arrays), tasks, 1 + GRAIN // (4 * channels))  # about four pairs each
+    quick = 4 * tasks * channels < QUICK  # about four pairs for each element
+    run(loop, prepared.bind(**arrays), tasks, quick=quick)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from numba.extending import intrinsic
 
 from tinynn.kernels.cpu_direct_conv import (
     FILTERS,
-    FILTERS_GRAIN,
+    QUICK_FILTERS,
     Axis,
     filter_steps,
     form,
@@ -334,7 +334,7 @@ def winograd_into(
         filters=scratch("winograd filters", 16 * count), spare=spare,
         scratch=scratch("winograd", threads * prepared.scratch_size),
     )  # fmt: skip
-    run(transform_filters, job, prepared.panels, 1 + FILTERS_GRAIN * prepared.panels // (9 * count))
+    run(transform_filters, job, prepared.panels, quick=9 * count <= QUICK_FILTERS)
     run(winograd, job, prepared.tasks)
 
 
@@ -475,5 +475,5 @@ def conv2d_weight_grad(
         scratch=scratch("winograd", threads * prepared.scratch_size),
     )  # fmt: skip
     run(winograd_sums, job, prepared.tasks)
-    run(transform_sums, job, oc, 1 + FILTERS_GRAIN * oc // dw.size)
+    run(transform_sums, job, oc, quick=dw.size <= QUICK_FILTERS)
     return dw

@@ -1,9 +1,8 @@
-"""How many threads the kernels may use: one number for numba's loops and for BLAS."""
+"""How many threads the kernels may use: one number for ours and for BLAS."""
 
 from __future__ import annotations
 
 import os
-import sys
 
 from threadpoolctl import threadpool_limits
 
@@ -22,7 +21,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let kernels (numba and BLAS) use `n` threads, from 1 to the processors there are.
+    """Let kernels (our own and BLAS) use `n` threads, from 1 to the processors there are.
 
     Results are bit for bit the same for the same number of threads. Raises ValueError otherwise.
     """
@@ -34,9 +33,5 @@ def set_num_threads(n: int) -> None:
 
 
 def apply_num_threads() -> None:
-    """Tell the libraries that are loaded; numba's kernels call this when they are first loaded."""
+    """Tell BLAS, which the reference kernels use; ours ask `get_num_threads` at each call."""
     threadpool_limits(_count, user_api="blas")
-    if "numba" in sys.modules:
-        import numba
-
-        numba.set_num_threads(min(_count, numba.config.NUMBA_NUM_THREADS))
