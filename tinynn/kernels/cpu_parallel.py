@@ -8,10 +8,9 @@ by its address. (With `prange` inside each kernel, numba takes four times as lon
 from __future__ import annotations
 
 import hashlib
-import struct
 import threading
 from collections.abc import Callable
-from ctypes import addressof, c_char
+from ctypes import addressof, c_char, c_float, c_int32
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -82,7 +81,7 @@ def _places(kind: np.dtype) -> dict[str, int]:
 def integer(value: Any) -> int:
     """An integer as it is, a float as the bits of its float32, an array as its address."""
     if isinstance(value, float):
-        return struct.unpack("<i", struct.pack("<f", value))[0]
+        return c_int32.from_buffer(c_float(value)).value  # too large a number becomes infinity
     if not isinstance(value, np.ndarray):
         return value
     if value.size and value.flags.c_contiguous and value.flags.writeable:
