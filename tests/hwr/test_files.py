@@ -85,7 +85,7 @@ def test_a_failure_leaves_the_old_file_alone(
 
 @pytest.mark.parametrize("function", ["write_atomic", "append_line"])
 def test_a_disk_that_fills_up_leaves_the_old_file_alone(tmp_path: Path, function: str) -> None:
-    pytest.importorskip("resource")
+    pytest.importorskip("resource", reason="limits on file sizes are Unix's")
     path = tmp_path / "file"
     path.write_text("old\n")
     command = [sys.executable, "-W", "error", "-c", LIMITED, function, str(path)]

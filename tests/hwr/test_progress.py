@@ -80,7 +80,7 @@ def test_a_bar_on_a_terminal(spawn: Callable[..., Popen[str]], digits: Path) -> 
 
 
 def test_the_bar_shows_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("tqdm")
+    pytest.importorskip("tqdm", reason="the bar is tqdm's")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     with Progress("epoch 1/1", 100, done=20) as bar:
         bar.update(30, loss=1.23456)

@@ -296,7 +296,7 @@ def test_weights_cross_both_ways(stem: str) -> None:
 
 
 def test_our_file_loads_into_pytorch(tmp_path: Path) -> None:
-    files = pytest.importorskip("safetensors.torch")
+    files = pytest.importorskip("safetensors.torch", reason="reads files as PyTorch does")
     ours, theirs = networks("7x7", 8, 1)
     tn.state.save(ours, tmp_path / "ours.safetensors", {"epoch": 3})
     other = TorchResNet18("7x7", 8, 10, 1)
@@ -306,7 +306,7 @@ def test_our_file_loads_into_pytorch(tmp_path: Path) -> None:
 
 
 def test_pytorchs_file_loads_here(tmp_path: Path) -> None:
-    files = pytest.importorskip("safetensors.torch")
+    files = pytest.importorskip("safetensors.torch", reason="reads files as PyTorch does")
     ours, theirs = networks("3x3", 8, 3)
     files.save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
     other = models.create("resnet18", stem="3x3", width=8, classes=10, channels=3)
