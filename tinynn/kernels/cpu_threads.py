@@ -51,7 +51,7 @@ SPINS, WAIT, POST = (3 * LINE + i for i in range(4, 7))  # constant
 ASLEEP, SEMAPHORE, ROOM = (4 * LINE + i for i in (0, 1, 2))  # + LINE * thread
 
 CHUNKS = 4  # at least so many for each thread, if there are enough tasks
-SPIN_MICROSECONDS = 50
+SPIN_MICROSECONDS = 200
 
 
 def _place(builder: Any, block: Any, place: Any) -> Any:
