@@ -40,7 +40,7 @@ def tinynn_step(work: Work, threads: int, backend: str) -> tuple[Step, str]:
 
 
 def torch_step(work: Work, threads: int, channels_last: bool) -> tuple[Step, str]:
-    """The same step in PyTorch, with the better of its fused or default optimisers' settings."""
+    """The same step in PyTorch in one memory format, with its default optimiser settings."""
     import torch
 
     from benchmarks.torch_models import create

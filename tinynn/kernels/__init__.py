@@ -1,1 +1,1 @@
-"""Kernels compute on arrays and know nothing of gradients graphs. Start with `reference`."""
+"""Kernels compute on arrays and know nothing of gradients or graphs. Start with `reference`."""
