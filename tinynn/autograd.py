@@ -99,6 +99,14 @@ class Function:
             self.saved = ()
         return out
 
+    def grad_storage(self, i: int) -> Array | None:
+        """Where the gradient of input i can be written at once, rather than copied: the storage
+        of a leaf that has no gradient yet."""
+        edge = self.edges[i]
+        if isinstance(edge, Tensor) and edge.grad is None:
+            return edge.grad_storage
+        return None
+
     @property
     def name(self) -> str:
         """The operation's name, as errors show it."""
@@ -137,7 +145,7 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
             if isinstance(edge, Tensor):
                 edge.accumulate_grad(dx)
             elif edge in pending:
-                pending[edge] = pending[edge] + dx  # not in place: dx may be shared
+                pending[edge] = node.kernels.add(pending[edge], dx)  # not in place: may be shared
             else:
                 pending[edge] = dx
                 heapq.heappush(queue, (-edge.serial, edge))

@@ -152,8 +152,9 @@ class Tensor:
         """grad += dy, in storage of its own: `dy` may be shared with another gradient."""
         if self.grad is not None:
             self.grad += dy
-            return
-        if self.grad_storage is None or self.grad_storage.shape != self.shape:
+        elif dy is self.grad_storage:
+            self.grad = dy
+        elif self.grad_storage is None or self.grad_storage.shape != self.shape:
             self.grad = namespace(self.data).array(dy, self.dtype, order="C")  # always a copy
         else:
             self.grad_storage[...] = dy

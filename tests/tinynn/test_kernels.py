@@ -98,14 +98,20 @@ def conv2d_input_grad(draw: Draw) -> Arguments:
 @cases(PRODUCT)
 def conv2d_weight_grad(draw: Draw) -> Arguments:
     conv = a_convolution(draw)
-    return [conv.dy, conv.x, conv.w.shape, *conv.geometry]
+    return [conv.dy, conv.x, conv.w.shape, *conv.geometry, None]
 
 
 @cases(PRODUCT)
 def matmul(draw: Draw) -> Arguments:
     m, k, n = draw.integer(1, 40), draw.integer(1, 40), draw.integer(1, 40)
     a_axes, b_axes = draw.choice([((), ()), ((3,), ()), ((2, 1), (3,))])
-    return [draw.normal(*a_axes, m, k), draw.normal(*b_axes, k, n)]
+    return [draw.normal(*a_axes, m, k), draw.normal(*b_axes, k, n), None]
+
+
+@cases(ELEMENTWISE)
+def add(draw: Draw) -> Arguments:
+    shape, other = draw.choice([((3, 5), (3, 5)), ((40, 7, 60), (40, 7, 60)), ((4, 5), (1, 5))])
+    return [draw.normal(*shape), draw.normal(*other)]
 
 
 # -- pooling -------------------------------------------------------------------------------------
@@ -548,3 +554,26 @@ def test_batch_statistics_survive_a_large_mean(backend: Backend) -> None:
     _, mean, var = backend.batch_norm(backend.asarray(x), one, zero, None, False, 1e-5)
     np.testing.assert_allclose(backend.to_numpy(mean), x.mean(0, dtype="float64"), rtol=1e-6)
     np.testing.assert_allclose(backend.to_numpy(var), x.var(0, dtype="float64"), rtol=1e-4)
+
+
+@pytest.mark.parametrize("samples", [3, 64])
+def test_results_go_where_out_says(backend: Backend, samples: int) -> None:
+    """Both ways of adding up weight gradients, into memory that holds something else."""
+    rng = np.random.default_rng(0)
+    for channels, filters, size in [(1, 16, 9), (32, 32, 9), (64, 64, 8), (64, 256, 1)]:
+        conv = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+        w_shape = (filters, 3, 3, channels)
+        x, dy = (
+            backend.asarray(rng.normal(size=(samples, size, size, c)).astype(np.float32))
+            for c in (channels, filters)
+        )
+        expected = backend.conv2d_weight_grad(dy, x, w_shape, *conv, None)
+        storage = backend.xp.full(expected.size + 1, np.nan, np.float32)[1:].reshape(w_shape)
+        assert backend.conv2d_weight_grad(dy, x, w_shape, *conv, storage) is storage
+        np.testing.assert_array_equal(backend.to_numpy(storage), backend.to_numpy(expected))
+    a, b = (backend.asarray(rng.normal(size=(samples, 300)).astype(np.float32)) for _ in range(2))
+    storage = backend.xp.full((300, 300), np.nan, np.float32)
+    assert backend.matmul(a.T, b, storage) is storage
+    np.testing.assert_array_equal(
+        backend.to_numpy(storage), backend.to_numpy(backend.matmul(a.T, b))
+    )

@@ -28,7 +28,9 @@ class Conv2d(Function):
         if self.needs[0]:
             dx = self.kernels.conv2d_input_grad(dy, w, self.x_shape, *self.geometry)
         if self.needs[1]:
-            dw = self.kernels.conv2d_weight_grad(dy, x, self.w_shape, *self.geometry)
+            dw = self.kernels.conv2d_weight_grad(
+                dy, x, self.w_shape, *self.geometry, self.grad_storage(1)
+            )
         return dx, dw
 
 

@@ -41,7 +41,7 @@ class Linear(Function):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, w = self.saved
         dx = self.kernels.matmul(dy, w) if self.needs[0] else None
-        dw = self.kernels.matmul(dy.T, x) if self.needs[1] else None
+        dw = self.kernels.matmul(dy.T, x, self.grad_storage(1)) if self.needs[1] else None
         return dx, dw
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynn.kernels import cpu_activation, cpu_conv, cpu_norm, cpu_optim, cpu_pool
+from tinynn.kernels import cpu_activation, cpu_conv, cpu_math, cpu_norm, cpu_optim, cpu_pool
 from tinynn.kernels.threads import apply_num_threads
 
 KERNELS: dict[str, Any] = {
@@ -12,6 +12,7 @@ KERNELS: dict[str, Any] = {
     "conv2d_input_grad": cpu_conv.conv2d_input_grad,
     "conv2d_weight_grad": cpu_conv.conv2d_weight_grad,
     "matmul": cpu_conv.matmul,
+    "add": cpu_math.add,
     "max_pool2d": cpu_pool.max_pool2d,
     "max_pool2d_grad": cpu_pool.max_pool2d_grad,
     "avg_pool2d": cpu_pool.avg_pool2d,

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from tinynn.kernels import reference
 from tinynn.kernels.cpu_loops import absolute, elementwise, exp, expm1, where
 from tinynn.kernels.cpu_loops import relu as rectified
 from tinynn.kernels.fallback import float32_only
+from tinynn.kernels.memory import empty_like
 
 Array = Any
 
@@ -131,7 +130,7 @@ def gelu_tanh_grad_loop(dy, x):
 @float32_only(reference.relu)
 def relu(x: Array) -> Array:
     """Drop-in for reference.relu."""
-    y = np.empty_like(x)
+    y = empty_like(x)
     relu_loop(x=x, y=y)
     return y
 
@@ -139,7 +138,7 @@ def relu(x: Array) -> Array:
 @float32_only(reference.relu_grad)
 def relu_grad(dy: Array, y: Array) -> Array:
     """Drop-in for reference.relu_grad."""
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     relu_grad_loop(dy=dy, y=y, dx=dx)
     return dx
 
@@ -147,7 +146,7 @@ def relu_grad(dy: Array, y: Array) -> Array:
 @float32_only(reference.sigmoid)
 def sigmoid(x: Array) -> Array:
     """Drop-in for reference.sigmoid."""
-    y = np.empty_like(x)
+    y = empty_like(x)
     sigmoid_loop(x=x, y=y)
     return y
 
@@ -155,7 +154,7 @@ def sigmoid(x: Array) -> Array:
 @float32_only(reference.sigmoid_grad)
 def sigmoid_grad(dy: Array, y: Array) -> Array:
     """Drop-in for reference.sigmoid_grad."""
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     sigmoid_grad_loop(dy=dy, y=y, dx=dx)
     return dx
 
@@ -163,7 +162,7 @@ def sigmoid_grad(dy: Array, y: Array) -> Array:
 @float32_only(reference.tanh)
 def tanh(x: Array) -> Array:
     """Drop-in for reference.tanh."""
-    y = np.empty_like(x)
+    y = empty_like(x)
     tanh_loop(x=x, y=y)
     return y
 
@@ -171,7 +170,7 @@ def tanh(x: Array) -> Array:
 @float32_only(reference.tanh_grad)
 def tanh_grad(dy: Array, y: Array) -> Array:
     """Drop-in for reference.tanh_grad."""
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     tanh_grad_loop(dy=dy, y=y, dx=dx)
     return dx
 
@@ -179,7 +178,7 @@ def tanh_grad(dy: Array, y: Array) -> Array:
 @float32_only(reference.silu)
 def silu(x: Array) -> Array:
     """Drop-in for reference.silu."""
-    y = np.empty_like(x)
+    y = empty_like(x)
     silu_loop(x=x, y=y)
     return y
 
@@ -187,7 +186,7 @@ def silu(x: Array) -> Array:
 @float32_only(reference.silu_grad)
 def silu_grad(dy: Array, x: Array) -> Array:
     """Drop-in for reference.silu_grad."""
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     silu_grad_loop(dy=dy, x=x, dx=dx)
     return dx
 
@@ -195,7 +194,7 @@ def silu_grad(dy: Array, x: Array) -> Array:
 @float32_only(reference.gelu)
 def gelu(x: Array, approximate: str) -> Array:
     """Drop-in for reference.gelu: the error function by one exponential and a polynomial."""
-    y = np.empty_like(x)
+    y = empty_like(x)
     loop = gelu_tanh_loop if approximate == "tanh" else gelu_loop
     loop(x=x, y=y)
     return y
@@ -204,7 +203,7 @@ def gelu(x: Array, approximate: str) -> Array:
 @float32_only(reference.gelu_grad)
 def gelu_grad(dy: Array, x: Array, approximate: str) -> Array:
     """Drop-in for reference.gelu_grad."""
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     loop = gelu_tanh_grad_loop if approximate == "tanh" else gelu_grad_loop
     loop(dy=dy, x=x, dx=dx)
     return dx

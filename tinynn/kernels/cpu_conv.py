@@ -60,12 +60,14 @@ def conv2d_weight_grad(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    out: Array | None = None,
 ) -> Array:
     """Drop-in for reference.conv2d_weight_grad."""
     if groups != 1 or not dy.size or not x.size:
-        return reference.conv2d_weight_grad(dy, x, w_shape, stride, padding, dilation, groups)
+        return reference.conv2d_weight_grad(dy, x, w_shape, stride, padding, dilation, groups, out)
     axes = axes_of(x.shape, w_shape, stride, padding, dilation)
-    return choose(axes, x.shape, w_shape, cpu_direct_weights).conv2d_weight_grad(dy, x, *axes)
+    method = choose(axes, x.shape, w_shape, cpu_direct_weights)
+    return method.conv2d_weight_grad(dy, x, *axes, out=out)
 
 
 def choose(
@@ -76,7 +78,7 @@ def choose(
     return cpu_winograd if cpu_winograd.worthwhile(*axes, channels, x_shape[0], width) else direct
 
 
-def matmul(a: Array, b: Array) -> Array:
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Drop-in for reference.matmul: two matrices as a 1x1 convolution of 1x1 images.
 
     A linear layer's products are the triplet: y = x w' is conv2d, dx = dy w the input gradient,
@@ -84,17 +86,18 @@ def matmul(a: Array, b: Array) -> Array:
     """
     matrices = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]
     if not (matrices and a.dtype == b.dtype == np.float32 and a.size * b.shape[1] > SMALL_PRODUCT):
-        return reference.matmul(a, b)
+        return reference.matmul(a, b, out)
     axes = Axis(1, 1, 1, (0, 0), 1), Axis(1, 1, 1, (0, 0), 1)
     if a.flags.c_contiguous and b.flags.c_contiguous:  # dy (N, OC) @ w (OC, C)
         product = cpu_direct_conv.conv2d_input_grad(pixels(a), pixels(b), *axes)
     elif a.flags.c_contiguous and b.T.flags.c_contiguous:  # x (N, C) @ w (OC, C)'
         product = cpu_direct_conv.conv2d(pixels(a), pixels(b.T), *axes)
     elif a.T.flags.c_contiguous and b.flags.c_contiguous:  # dy (N, OC)' @ x (N, C)
-        product = cpu_direct_weights.conv2d_weight_grad(pixels(a.T), pixels(b), *axes)
+        dw = None if out is None else pixels(out)
+        product = cpu_direct_weights.conv2d_weight_grad(pixels(a.T), pixels(b), *axes, out=dw)
     else:
-        return reference.matmul(a, b)
-    return product.reshape(a.shape[0], b.shape[1])
+        return reference.matmul(a, b, out)
+    return product.reshape(a.shape[0], b.shape[1]) if out is None else out
 
 
 def pixels(matrix: Array) -> Array:

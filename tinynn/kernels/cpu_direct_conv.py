@@ -39,6 +39,7 @@ from tinynn.kernels.cpu_microkernel import (
 )
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size
+from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
 Taps = tuple[tuple[int, int], ...]  # (tap, distance from the base pixel to what it sees), ...
@@ -328,7 +329,7 @@ def conv2d(
     x: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
 ) -> np.ndarray:
     """x (N, H, W, C), w (OC, KH, KW, C) -> y (N, OH, OW, OC)."""
-    y = np.empty((x.shape[0], vertical.out, horizontal.out, w.shape[0]), np.float32)
+    y = empty((x.shape[0], vertical.out, horizontal.out, w.shape[0]))
     gather_into(y, x, w, vertical, horizontal, False, tile)
     return y
 
@@ -337,6 +338,6 @@ def conv2d_input_grad(
     dy: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
 ) -> np.ndarray:
     """dy (N, OH, OW, OC), w (OC, KH, KW, C) -> dx (N, H, W, C)."""
-    dx = np.empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]), np.float32)
+    dx = empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]))
     gather_into(dx, dy, w, vertical, horizontal, True, tile)
     return dx

@@ -35,6 +35,7 @@ from tinynn.kernels.cpu_microkernel import (
 )
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Pair
+from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
 CHUNK_BYTES = 384 * 1024  # images packed at a time: they stay in the second-level cache
@@ -250,7 +251,7 @@ class Prepared:
 
     job: Job
     swapped: bool
-    dead_taps: bool  # some never see data: their gradient is zero
+    dead_taps: list[int]  # they never see data: their gradient is zero
     sums_shape: tuple[int, int, int]  # (parts, rows, columns)
     scratch_size: int  # floats
     tasks: int
@@ -309,23 +310,33 @@ def prepare(
         left_scratch=left_scratch, right_scratch=right_scratch,
     )  # fmt: skip
     tasks = division.parts * sides["left_groups"] * sides["right_groups"]
-    dead_taps = not swapped and len(plan.lists) < taps
+    live = {place // c for place in plan.lists.reshape(-1, 4)[:, 3]} if not swapped else range(taps)
+    dead_taps = [tap for tap in range(taps) if tap not in live]
     return Prepared(job, swapped, dead_taps, sums_shape, left_scratch + right_scratch, tasks)
 
 
 def conv2d_weight_grad(
-    dy: np.ndarray, x: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
-) -> np.ndarray:
+    dy: np.ndarray, x: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """dy (N, OH, OW, OC), x (N, H, W, C) -> dw (OC, KH, KW, C)."""
     threads, channels = get_num_threads(), (x.shape[3], dy.shape[3])
     prepared = prepare(vertical, horizontal, x.shape[0], channels, tile, threads)
-    sums = (np.zeros if prepared.dead_taps else np.empty)(prepared.sums_shape, np.float32)
+    shape = channels[1], vertical.kernel, horizontal.kernel, channels[0]
+    dw = empty(shape) if out is None else out
+    parts, rows, columns = prepared.sums_shape
+    in_place = parts == 1 and not prepared.swapped
+    sums = dw if in_place else scratch("weight sums", parts * dw.size)[: parts * dw.size]
+    for tap in prepared.dead_taps:
+        sums.reshape(parts, channels[1], -1, channels[0])[:, :, tap] = 0
     left, right = (x, dy) if prepared.swapped else (dy, x)
     job = prepared.job.bind(
         left=left, right=right, sums=sums, spare=scratch("spare", threads * SPARE),
         scratch=scratch("images", threads * prepared.scratch_size),
     )  # fmt: skip
     run(weight_sums, job, prepared.tasks)
-    dw = sums[0] if len(sums) == 1 else sums.sum(axis=0)
-    shape = channels[1], vertical.kernel, horizontal.kernel, channels[0]
-    return np.ascontiguousarray(dw.T if prepared.swapped else dw).reshape(shape)
+    if not in_place:
+        sums = sums.reshape(parts, rows, columns)
+        sums = sums.transpose(0, 2, 1) if prepared.swapped else sums
+        np.add.reduce(sums, axis=0, out=dw.reshape(channels[1], -1))
+    return dw

@@ -37,7 +37,7 @@ BYTE = ir.IntType(8)
 FUSE = ("contract",)  # a product and a sum may become one instruction, rounded once
 UNROLL = 4  # vectors of each array in one turn of a loop
 ROWS = 64  # of a matrix, read strip by strip; so few, because their sums are float32
-QUICK = 400_000  # elements: fewer are done before a second thread would wake up
+QUICK = 1 << 16  # elements: fewer are done before a second thread would take its share
 
 # ---------------------------------------------------------------------------------------------
 # Formulas

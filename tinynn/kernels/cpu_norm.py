@@ -30,6 +30,7 @@ from tinynn.kernels.cpu_loops import (
 from tinynn.kernels.cpu_microkernel import host_tile
 from tinynn.kernels.cpu_parallel import Job, integer, job_type, kernel, run, scratch
 from tinynn.kernels.fallback import float32_only
+from tinynn.kernels.memory import empty_like
 from tinynn.kernels.threads import get_num_threads
 
 Array = Any
@@ -295,7 +296,7 @@ def batch_norm(
     x: Array, weight: Array, bias: Array, residual: Array | None, relu: bool, eps: float
 ) -> tuple[Array, Array, Array]:
     """Drop-in for reference.batch_norm: one pass for the statistics, one for the output."""
-    y, mean, var = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    y, mean, var = empty_like(x), np.empty_like(weight), np.empty_like(weight)
     arrays = given(x=x, y=y, residual=residual, weight=weight, bias=bias, mean=mean, var=var)
     call = Normalisation(x.shape, eps, **arrays)
     call.sum(moments, shifted=True)
@@ -315,7 +316,7 @@ def batch_norm_inference(
     eps: float,
 ) -> Array:
     """Drop-in for reference.batch_norm_inference: one pass."""
-    y = np.empty_like(x)
+    y = empty_like(x)
     arrays = given(x=x, y=y, residual=residual, weight=weight, bias=bias, var=var)
     return forward(Normalisation(x.shape, eps, **arrays), mean, y, residual, relu)
 
@@ -328,8 +329,8 @@ def backward(
 
     dz is written only where it is wanted as a result: it costs less to form it twice.
     """
-    dx, dweight, dbias = np.empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    dz = np.empty_like(dy) if relu and needs_residual else None
+    dx, dweight, dbias = empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    dz = empty_like(dy) if relu and needs_residual else None
     arrays = given(
         dy=dy, x=x, y=y, dz=dz, dx=dx, weight=weight, var=var, dweight=dweight, dbias=dbias
     )

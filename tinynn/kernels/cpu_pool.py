@@ -19,6 +19,7 @@ from tinynn.kernels.cpu_loops import QUICK, Gather, gather, larger, where
 from tinynn.kernels.cpu_parallel import Job, job_type, run
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair
+from tinynn.kernels.memory import empty
 
 Array = Any
 
@@ -136,8 +137,8 @@ def max_pool2d(
     if kernel_size[0] * kernel_size[1] > 256:  # taps are bytes
         return reference.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
     windows = Windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    y = np.empty((len(x), *windows.out, x.shape[3]), np.float32)
-    tap = np.empty(y.shape, np.uint8)
+    y = empty((len(x), *windows.out, x.shape[3]))
+    tap = empty(y.shape, np.uint8)
     pool(keep_largest, max_job(windows, False), x.shape[3], x=x, y=y, taps=tap)
     return y, tap
 
@@ -158,7 +159,7 @@ def max_pool2d_grad(
         geometry = kernel_size, stride, padding, dilation, ceil_mode
         return reference.max_pool2d_grad(dy, tap, x_shape, *geometry)
     windows = Windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    dx = np.empty(x_shape, np.float32)
+    dx = empty(x_shape)
     pool(add_if_won, max_job(windows, True), x_shape[3], dy=dy, taps=tap, dx=dx)
     return dx
 
@@ -175,7 +176,7 @@ def avg_pool2d(
 ) -> Array:
     """Drop-in for reference.avg_pool2d."""
     windows = Windows(x.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
-    y = np.empty((len(x), *windows.out, x.shape[3]), np.float32)
+    y = empty((len(x), *windows.out, x.shape[3]))
     job = average_job(windows, count_include_pad, divisor_override, False)
     pool(add_share, job, x.shape[3], x=x, y=y)
     return y
@@ -194,7 +195,7 @@ def avg_pool2d_grad(
 ) -> Array:
     """Drop-in for reference.avg_pool2d_grad."""
     windows = Windows(x_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
-    dx = np.empty(x_shape, np.float32)
+    dx = empty(x_shape)
     job = average_job(windows, count_include_pad, divisor_override, True)
     pool(add_share_back, job, x_shape[3], dy=dy, dx=dx)
     return dx

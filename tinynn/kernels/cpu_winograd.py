@@ -49,6 +49,7 @@ from tinynn.kernels.cpu_microkernel import (
 )
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Pair
+from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
 B_T = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
@@ -342,7 +343,7 @@ def conv2d(
     x: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
 ) -> np.ndarray:
     """x (N, H, W, C), w (OC, 3, 3, C) -> y (N, OH, OW, OC)."""
-    y = np.empty((x.shape[0], vertical.out, horizontal.out, w.shape[0]), np.float32)
+    y = empty((x.shape[0], vertical.out, horizontal.out, w.shape[0]))
     winograd_into(y, x, w, (vertical.padding[0], horizontal.padding[0]), False, tile)
     return y
 
@@ -352,7 +353,7 @@ def conv2d_input_grad(
 ) -> np.ndarray:
     """dy (N, OH, OW, OC), w (OC, 3, 3, C) -> dx (N, H, W, C): a convolution of dy with the
     flipped filter, padded by what the forward padding lacks to 2."""
-    dx = np.empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]), np.float32)
+    dx = empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]))
     padding = 2 - vertical.padding[0], 2 - horizontal.padding[0]
     winograd_into(dx, dy, w, padding, True, tile)
     return dx
@@ -460,16 +461,17 @@ def prepare_sums(
 
 
 def conv2d_weight_grad(
-    dy: np.ndarray, x: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
-) -> np.ndarray:
+    dy: np.ndarray, x: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """dy (N, OH, OW, OC), x (N, H, W, C) -> dw (OC, 3, 3, C)."""
     threads, (c, oc) = get_num_threads(), (x.shape[3], dy.shape[3])
     padding = vertical.padding[0], horizontal.padding[0]
-    size, out = form(vertical, horizontal, False)
-    prepared = prepare_sums(size, padding, out, x.shape[0], (c, oc), tile, threads)
+    size, target = form(vertical, horizontal, False)
+    prepared = prepare_sums(size, padding, target, x.shape[0], (c, oc), tile, threads)
     spare = scratch("zeros and waste", c + oc)
     spare[: c + oc] = 0
-    dw = np.empty((oc, 3, 3, c), np.float32)
+    dw = empty((oc, 3, 3, c)) if out is None else out
     job = prepared.job.bind(
         x=x, dy=dy, dw=dw, spare=spare, sums=scratch("winograd sums", 16 * oc * c),
         scratch=scratch("winograd", threads * prepared.scratch_size),

@@ -140,18 +140,35 @@ def conv2d_weight_grad(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    out: Array | None = None,
 ) -> Array:
-    """dy (N, OH, OW, OC), x (N, H, W, C) -> dw of shape `w_shape` (OC, KH, KW, C/groups)."""
+    """dy (N, OH, OW, OC), x (N, H, W, C) -> dw of shape `w_shape` (OC, KH, KW, C/groups).
+
+    `out`: where to put it, as in NumPy.
+    """
     oc = w_shape[0]
     patches = by_group(im2col(x, w_shape[1:3], stride, padding, dilation), groups)
     dy_groups = dy.reshape(-1, groups, oc // groups).transpose(1, 2, 0)  # (G, OC/G, M)
-    return (dy_groups @ patches).reshape(w_shape)
+    dw = (dy_groups @ patches).reshape(w_shape)
+    if out is None:
+        return dw
+    out[...] = dw
+    return out
 
 
 @kernel
-def matmul(a: Array, b: Array) -> Array:
-    """a (..., M, K) @ b (..., K, N) -> (..., M, N); leading axes broadcast."""
-    return a @ b
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """a (..., M, K) @ b (..., K, N) -> (..., M, N); leading axes broadcast.
+
+    `out`: where to put it, as in NumPy.
+    """
+    return namespace(a).matmul(a, b, out=out)
+
+
+@kernel
+def add(a: Array, b: Array) -> Array:
+    """a + b, broadcast."""
+    return a + b
 
 
 # ---------------------------------------------------------------------------------------------

@@ -1,0 +1,114 @@
+"""Memory for large arrays that is used again.
+
+The system hands out fresh memory page by page, as each is first touched, and at every step of a
+training loop that costs more than some kernels. So large arrays come from a pool:
+
+    memory   a block of the pool, an array of bytes
+      ^
+    lease    a view of the block; when it dies, the block goes back into the pool
+      ^
+    array    what `empty` returns, and all its views: each keeps the lease alive
+
+An array that is kept, by a user or by a graph, keeps its block. In a loop of equal steps all
+arrays after the first step are old blocks.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+SMALL = 1 << 15  # bytes; below, NumPy's own allocation is quick
+LINE = 64  # blocks start on a cache line
+SPARE = 1 << 26  # bytes that may lie unused, ...
+SHARE = 0.5  # ... besides this share of the most that was ever in use
+
+
+class Memory(np.ndarray):
+    """A block of bytes."""
+
+    __slots__ = ()
+
+
+class Lease(np.ndarray):
+    """The use of a block, which is its base."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        if type(self.base) is Memory:  # and not a view of a lease
+            pool.blocks[self.nbytes].append(self.base)
+
+
+class Pool:
+    """Blocks that nobody uses, by their size; taken and given back without a lock."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[Any]] = {}
+        self.total = 0  # bytes of all blocks, in use or not
+        self.peak = 0  # the most that was in use when a new block was needed
+        self.made = 0  # blocks so far
+        self.lock = threading.Lock()
+
+    def take(self, size: int) -> Any:
+        """A lease of a block of `size` bytes."""
+        try:
+            return self.blocks[size].pop().view(Lease)
+        except (KeyError, IndexError):
+            return self.new_block(size).view(Lease)
+
+    def new_block(self, size: int) -> Memory:
+        with self.lock:
+            self.blocks.setdefault(size, [])
+            unused = sum(size * len(blocks) for size, blocks in self.blocks.items())
+            self.peak = max(self.peak, self.total - unused + size)
+            if self.total + size > (1 + SHARE) * self.peak + SPARE:
+                self.release()
+            self.total += size
+            self.made += 1
+            memory = np.empty(size + LINE, np.uint8)
+            start = -memory.ctypes.data % LINE
+            return memory[start : start + size].view(Memory)
+
+    def release(self) -> None:
+        """Give unused blocks back to the system."""
+        for size, blocks in list(self.blocks.items()):
+            while blocks:
+                try:
+                    blocks.pop()
+                except IndexError:  # another thread took it
+                    break
+                self.total -= size
+
+
+def block_size(size: int) -> int:
+    """Rounded up to one of eight sizes between powers of two, so that similar arrays can share."""
+    step = 1 << max(12, size.bit_length() - 4)
+    return -(-size // step) * step
+
+
+def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+    """np.empty from the pool: C-contiguous, and for the user an array like any other."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
+    if size < SMALL:
+        return np.empty(shape, dtype)
+    return np.ndarray(shape, dtype, pool.take(block_size(size)))
+
+
+def empty_like(array: np.ndarray) -> np.ndarray:
+    """`empty` in the shape and dtype of another array."""
+    return empty(array.shape, array.dtype)
+
+
+def release_memory() -> None:
+    """Give memory that no array uses any more back to the system."""
+    with pool.lock:
+        pool.release()
+        pool.peak = 0
+
+
+pool = Pool()
