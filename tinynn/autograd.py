@@ -75,22 +75,24 @@ class Function:
     def __call__(self, *inputs: Any) -> Tensor:
         self.kernels = backend = current_backend()
         recording = is_grad_enabled()
-        tensors = [x if isinstance(x, Tensor) else None for x in inputs]
-        self.needs = tuple(recording and t is not None and t.requires_grad for t in tensors)
-        for t in tensors:
-            if t is not None and not backend.owns(t.data):
-                raise TypeError(
-                    f"{self.name}: backend {backend.name!r} works on {backend.xp.__name__} arrays, "
-                    f"this input is a {type(t.data).__module__} array; make the tensor inside "
-                    f"use_backend({backend.name!r})"
-                )
-        y = self.forward(*(x if t is None else t.data for x, t in zip(inputs, tensors)))
-        out = Tensor(y)
-        if any(self.needs) and out.dtype.kind == "f":  # rounding to integers has no gradient
-            self.edges = tuple(
-                (t.node or t) if t is not None and need else None
-                for t, need in zip(tensors, self.needs)
-            )
+        arrays, needs = [], []
+        for x in inputs:
+            if isinstance(x, Tensor):
+                needs.append(recording and x.requires_grad)
+                x = x.data
+                if not backend.owns(x):
+                    raise TypeError(
+                        f"{self.name}: backend {backend.name!r} works on "
+                        f"{backend.xp.__name__} arrays, this input is a {type(x).__module__} "
+                        f"array; make the tensor inside use_backend({backend.name!r})"
+                    )
+            else:
+                needs.append(False)
+            arrays.append(x)
+        self.needs = tuple(needs)
+        out = Tensor(self.forward(*arrays))
+        if any(needs) and out.dtype.kind == "f":  # rounding to integers has no gradient
+            self.edges = tuple((x.node or x) if need else None for x, need in zip(inputs, needs))
             self.serial = next(_serial)
             self.freed = False
             self.retained: Tensor | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from tinynn.autograd import Function
@@ -10,12 +11,14 @@ from tinynn.functions.math import as_tensor
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size
 from tinynn.tensor import Tensor
 
+Geometry = tuple[Pair, Padding, Pair, int]  # stride, padding, dilation, groups
+
 
 class Conv2d(Function):
     """y[n,i,j,o] = sum over kh,kw,c of x[n, i s - p + kh d, j s - p + kw d, c] w[o,kh,kw,c]."""
 
-    def __init__(self, stride: Pair, padding: Padding, dilation: Pair, groups: int):
-        self.geometry = (stride, padding, dilation, groups)
+    def __init__(self, geometry: Geometry):
+        self.geometry = geometry
 
     def forward(self, x: Array, w: Array) -> Array:
         self.save(x if self.needs[1] else None, w if self.needs[0] else None)
@@ -70,26 +73,39 @@ def resolve_padding(padding: Any, kernel_size: Pair, stride: Pair, dilation: Pai
     return (height, height), (width, width)
 
 
-def check_conv(x: Tensor, w: Tensor, stride: Pair, padding: Padding, dilation: Pair, groups: int):
-    """Raise ValueError, naming both shapes and the fix, unless the convolution is possible."""
-    shapes = f"(x {x.shape}, w {w.shape})"
-    if x.ndim != 4 or w.ndim != 4:
+@lru_cache(maxsize=1024, typed=True)  # a network asks the same again at every step
+def conv_geometry(
+    x: tuple[int, ...], w: tuple[int, ...], stride: Any, padding: Any, dilation: Any, groups: int
+) -> Geometry:
+    """What the kernels want to know, from the shapes of x and w and conv2d's arguments.
+
+    ValueError, naming both shapes and the fix, unless the convolution is possible.
+    """
+    strides, dilations = pair(stride, "conv2d: stride"), pair(dilation, "conv2d: dilation")
+    shapes = f"(x {x}, w {w})"
+    if len(x) != 4 or len(w) != 4:
         raise ValueError(f"conv2d: x must be (N, H, W, C) and w (OC, KH, KW, C/groups) {shapes}")
-    channels = w.shape[3] * groups
-    if x.shape[3] != channels:
+    sides = resolve_padding(padding, w[1:3], strides, dilations)
+    if x[3] != w[3] * groups:
         raise ValueError(
-            f"conv2d: x has {x.shape[3]} channels, w expects {channels} {shapes}; "
-            f"use Conv2d(in_channels={x.shape[3]}), or permute NCHW images to (N, H, W, C)"
+            f"conv2d: x has {x[3]} channels, w expects {w[3] * groups} {shapes}; "
+            f"use Conv2d(in_channels={x[3]}), or permute NCHW images to (N, H, W, C)"
         )
-    if groups < 1 or w.shape[0] % groups:
-        raise ValueError(f"conv2d: {w.shape[0]} filters do not divide into {groups} groups")
+    if groups < 1 or w[0] % groups:
+        raise ValueError(f"conv2d: {w[0]} filters do not divide into {groups} groups")
     for axis, name in enumerate(("height", "width")):
-        size = x.shape[1 + axis], w.shape[1 + axis]
-        if conv_output_size(*size, stride[axis], padding[axis], dilation[axis]) < 1:
+        size = x[1 + axis], w[1 + axis]
+        if conv_output_size(*size, strides[axis], sides[axis], dilations[axis]) < 1:
             raise ValueError(
-                f"conv2d: the {name} {size[0]} with padding {padding[axis]} is smaller than the "
-                f"filter, {size[1]} taps at dilation {dilation[axis]} {shapes}; pad the input"
+                f"conv2d: the {name} {size[0]} with padding {sides[axis]} is smaller than the "
+                f"filter, {size[1]} taps at dilation {dilations[axis]} {shapes}; pad the input"
             )
+    return strides, sides, dilations, groups
+
+
+def hashable(argument: Any) -> Any:
+    """Lists as tuples."""
+    return tuple(map(hashable, argument)) if isinstance(argument, list) else argument
 
 
 def conv2d(
@@ -108,11 +124,8 @@ def conv2d(
     (height, width), ((top, bottom), (left, right)), "same" or "valid". groups = C: depthwise.
     """
     x, w = as_tensor(input), as_tensor(weight)
-    strides, dilations = pair(stride, "conv2d: stride"), pair(dilation, "conv2d: dilation")
-    kernel_size: Pair = (w.shape[1], w.shape[2]) if w.ndim == 4 else (0, 0)
-    sides = resolve_padding(padding, kernel_size, strides, dilations)
-    check_conv(x, w, strides, sides, dilations, groups)
-    y = Conv2d(strides, sides, dilations, groups)(x, w)
+    options = hashable(stride), hashable(padding), hashable(dilation), groups
+    y = Conv2d(conv_geometry(x.shape, w.shape, *options))(x, w)
     if bias is None:
         return y
     b = as_tensor(bias)

@@ -97,8 +97,8 @@ def batch_norm(
     xp = current_backend().xp
     w = as_tensor(weight) if weight is not None else Tensor(xp.ones(channels, x.dtype))
     b = as_tensor(bias) if bias is not None else Tensor(xp.zeros(channels, x.dtype))
-    given = {"weight": w, "bias": b, "running_mean": running_mean, "running_var": running_var}
-    for name, t in given.items():
+    names = "weight", "bias", "running_mean", "running_var"
+    for name, t in zip(names, (w, b, running_mean, running_var)):
         if t is not None and t.shape != (channels,):
             raise ValueError(
                 f"batch_norm: input {x.shape} has {channels} channels, {name} has shape {t.shape}; "

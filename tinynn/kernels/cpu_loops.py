@@ -193,10 +193,15 @@ class Loop:
         self.outputs = outputs.split()
         self.names = list(dict.fromkeys(self.inputs + self.outputs))  # each once
         self.arrays = [name for name in self.names if name not in self.numbers]
-        self.job = job or job_type(" ".join(self.names))
-        self.fields = self.job.names or ()
+        self.kind = job or job_type(" ".join(self.names))
+        self.fields = self.kind.names or ()
         self.source = Path(formula.__code__.co_filename)
         Loop.loops.setdefault(self.source, []).append(self)
+
+    @cached_property
+    def job(self) -> Job:
+        """An empty job, for `bind`."""
+        return Job(self.kind)
 
     @cached_property
     def address(self) -> int:
@@ -274,7 +279,7 @@ class Elementwise(Loop):
     def __call__(self, **fields: Any) -> None:
         """Arrays are contiguous float32, numbers are floats."""
         size = fields[self.arrays[0]].size
-        run(self, Job(self.job, **fields), size, quick=size < QUICK)
+        run(self, self.job.bind(**fields), size, quick=size < QUICK)
 
 
 def elementwise(outputs: str) -> Callable[[Callable[..., Any]], Elementwise]:

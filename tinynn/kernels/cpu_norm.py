@@ -7,6 +7,7 @@ over 64 rows in float32 registers; the sums of these blocks are added in float64
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -28,7 +29,7 @@ from tinynn.kernels.cpu_loops import (
     where,
 )
 from tinynn.kernels.cpu_microkernel import host_tile
-from tinynn.kernels.cpu_parallel import Job, integer, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, run, scratch
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 from tinynn.kernels.threads import get_num_threads
@@ -218,6 +219,22 @@ def backward_numbers(lo, hi, thread, job_pointer):
 # ---------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Plan:
+    """What depends on the shape (..., C) only.
+
+    Narrow rows are laid side by side: with 16 channels, two rows of x are one row of 32 columns,
+    which fill the registers; a channel then has `fold` columns, whose sums are added.
+    """
+
+    c: int
+    fold: int
+    rows: int
+    sums: int  # numbers in totals and squares
+    quick: bool
+    job: Job
+
+
 @lru_cache(maxsize=256)
 def folds(shape: tuple[int, ...]) -> int:
     """How many rows are laid side by side: as many as fill the registers, of those there are."""
@@ -226,13 +243,10 @@ def folds(shape: tuple[int, ...]) -> int:
 
 
 @lru_cache(maxsize=256)
-def shape_job(shape: tuple[int, ...], threads: int, memory: int) -> Job:
-    """What depends on the shape (..., C) only; `memory` is the address of scratch numbers.
-
-    Narrow rows are laid side by side: with 16 channels, two rows of x are one row of 32 columns,
-    which fill the registers; a channel then has `fold` columns, whose sums are added.
-    """
-    c, m, fold = shape[-1], math.prod(shape[:-1]), folds(shape)
+def plan(shape: tuple[int, ...], threads: int, memory: int) -> Plan:
+    """`memory` is the address of scratch numbers."""
+    c, m = shape[-1], math.prod(shape[:-1])
+    fold = folds(shape)
     job = Job(NORM, m=m, fold=fold, rows=m // fold, channels=c * fold, threads=threads)
     row, places = 0, {}
     rows = {"totals": 2, "squares": 2, "shift": 1, "total": 1, "square": 1}  # float64 counts twice
@@ -241,37 +255,36 @@ def shape_job(shape: tuple[int, ...], threads: int, memory: int) -> Job:
         row += threads * count
     places |= {"a": row, "b": row + 1, "c": row + 2}
     job.fill(**{name: memory + 4 * c * fold * row for name, row in places.items()})
-    return job
+    return Plan(c, fold, m // fold, 4 * threads * c * fold, m * c < QUICK, job)
 
 
 class Normalisation:
     """One call of a kernel: its job, and the passes over it."""
 
-    def __init__(self, shape: tuple[int, ...], eps: float, **arrays: Array):
-        threads, self.c, self.fold = get_num_threads(), shape[-1], folds(shape)
-        self.rows, self.channels = math.prod(shape[:-1]) // self.fold, self.c * self.fold
-        self.quick = math.prod(shape) < QUICK
-        numbers = scratch("normalisation", (7 * threads + 3) * self.channels)
-        self.sums = numbers[: 4 * threads * self.channels]  # totals and squares
-        self.shape_job = shape_job(shape, threads, integer(numbers))
-        self.job = self.shape_job.bind(eps=float(eps), **arrays)
+    def __init__(self, x: Array, mean: Array, eps: float, **arrays: Array | None):
+        threads, columns = get_num_threads(), x.shape[-1] * folds(x.shape)
+        self.numbers = scratch("normalisation", (7 * threads + 3) * columns)
+        self.plan = plan(x.shape, threads, address(self.numbers))
+        given = {name: array for name, array in arrays.items() if array is not None}
+        self.job = self.plan.job.bind(x=x, mean=mean, center=mean, eps=float(eps), **given)
 
     def center(self, mean: Array) -> None:
         """Give every column its channel's mean."""
-        self.job.fill(center=mean if self.fold == 1 else np.tile(mean, self.fold))
+        if self.plan.fold > 1:
+            self.job.fill(center=np.tile(mean, self.plan.fold))
 
     def sum(self, loop: Columns, shifted: bool) -> None:
         """Fill `totals` and `squares` with the two sums of a formula."""
-        self.sums[:] = 0
+        self.numbers[: self.plan.sums] = 0
         self.job.fill(loop=loop.address, shifted=shifted)
-        blocks = -(-self.rows // ROWS)
-        run(sum_blocks, self.job, blocks, quick=self.quick)
+        blocks = -(-self.plan.rows // ROWS)
+        run(sum_blocks, self.job, blocks, quick=self.plan.quick)
 
     def for_channels(self, numbers: Any) -> None:
-        run(numbers, self.job, self.c, quick=True)
+        run(numbers, self.job, self.plan.c, quick=True)
 
     def apply(self, loop: Columns) -> None:
-        run(loop, self.job, self.rows, quick=self.quick)
+        run(loop, self.job, self.plan.rows, quick=self.plan.quick)
 
 
 def forward(
@@ -287,18 +300,13 @@ def forward(
     return y
 
 
-def given(**arrays: Array | None) -> dict[str, Array]:
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
 @float32_only(reference.batch_norm)
 def batch_norm(
     x: Array, weight: Array, bias: Array, residual: Array | None, relu: bool, eps: float
 ) -> tuple[Array, Array, Array]:
     """Drop-in for reference.batch_norm: one pass for the statistics, one for the output."""
     y, mean, var = empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    arrays = given(x=x, y=y, residual=residual, weight=weight, bias=bias, mean=mean, var=var)
-    call = Normalisation(x.shape, eps, **arrays)
+    call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
     call.sum(moments, shifted=True)
     call.for_channels(finish_moments)
     return forward(call, mean, y, residual, relu), mean, var
@@ -317,8 +325,8 @@ def batch_norm_inference(
 ) -> Array:
     """Drop-in for reference.batch_norm_inference: one pass."""
     y = empty_like(x)
-    arrays = given(x=x, y=y, residual=residual, weight=weight, bias=bias, var=var)
-    return forward(Normalisation(x.shape, eps, **arrays), mean, y, residual, relu)
+    call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
+    return forward(call, mean, y, residual, relu)
 
 
 def backward(
@@ -331,10 +339,10 @@ def backward(
     """
     dx, dweight, dbias = empty_like(x), np.empty_like(weight), np.empty_like(weight)
     dz = empty_like(dy) if relu and needs_residual else None
-    arrays = given(
-        dy=dy, x=x, y=y, dz=dz, dx=dx, weight=weight, var=var, dweight=dweight, dbias=dbias
-    )
-    call = Normalisation(x.shape, eps, **arrays)
+    call = Normalisation(
+        x, mean, eps, dy=dy, y=y, dz=dz, dx=dx, weight=weight, var=var,
+        dweight=dweight, dbias=dbias,
+    )  # fmt: skip
     call.center(mean)
     if not relu:
         call.sum(gradient_sums, shifted=False)
