@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 import tinynn as tn
+from hwr.data.augment import PRESETS, Augment
 from hwr.errors import UserError, unknown_name
 from tinynn.backend import backend_names, get_backend
 
@@ -65,6 +66,20 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+AUGMENT_HELP = (
+    f"warps of the training images: none, {', '.join(PRESETS)}, or amounts such as "
+    "rotation_deg=10,translation=0.1 or affine,scale=0.2"
+)
+
+
+def augmentation(text: str) -> Augment | None:
+    """An argument type: what `Augment.parse` reads."""
+    try:
+        return Augment.parse(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def check_backend(name: str) -> None:

@@ -123,7 +123,7 @@ def may_import(module: str, library: str) -> bool:
             "tinynn.capture",
         )
     if library == "numba":
-        return module.startswith("tinynn.kernels.")
+        return module.startswith("tinynn.kernels.") or module == "hwr.data.cpu_warp"
     if library == "cv2":
         return module.startswith("hwr.")
     return False
