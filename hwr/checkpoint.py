@@ -3,11 +3,15 @@
 `last` holds the weights in PyTorch's names and layout, the optimiser's moments under `optimizer.`,
 and as metadata where training stood, so that a resumed run goes on bit for bit. `best` holds the
 weights that did best on the held-out part of the training set, and nothing else.
+
+In a run that averages its weights, those averages are what is measured and used, so they bear the
+names of the weights; the weights that training goes on with stand under `ema.`.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +22,10 @@ from hwr.errors import UserError
 from hwr.files import append_line, cannot_write, write_atomic
 from tinynn import state
 from tinynn.nn import Module
-from tinynn.optim import Optimizer
+from tinynn.optim import EMA, Optimizer
 
 LAST, BEST, CONFIG, METRICS = "last.safetensors", "best.safetensors", "config.json", "metrics.jsonl"
-PREFIX = "optimizer."
+OPTIMIZER_PREFIX, EMA_PREFIX = "optimizer.", "ema."
 
 
 def create_run(folder: Path, config: Config) -> None:
@@ -38,10 +42,23 @@ def create_run(folder: Path, config: Config) -> None:
     write_atomic(folder / CONFIG, config.to_json())
 
 
-def save(path: Path, model: Module, optimizer: Optimizer, progress: dict[str, Any]) -> None:
+def averaged(ema: EMA | None) -> AbstractContextManager[Any]:
+    """Within the block the model holds its averages, and `ema` the weights; None: as it is."""
+    return nullcontext() if ema is None else ema.applied()
+
+
+def save(
+    path: Path,
+    model: Module,
+    optimizer: Optimizer,
+    ema: EMA | None,
+    progress: dict[str, Any],
+) -> None:
     """Write weights, moments and progress, whole or not at all. UserError names the reason."""
-    arrays = state.to_torch(model)
-    arrays |= {PREFIX + name: array for name, array in optimizer.state_dict().items()}
+    with averaged(ema):
+        arrays = state.to_torch(model) | prefixed(OPTIMIZER_PREFIX, optimizer.state_dict())
+        if ema is not None:
+            arrays |= prefixed(EMA_PREFIX, ema.state_dict())
     write(path, arrays, progress)
 
 
@@ -58,23 +75,39 @@ def write(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -
         raise cannot_write(path, error) from error
 
 
-def load(path: Path, model: Module, optimizer: Optimizer | None = None) -> dict[str, Any]:
-    """Read a checkpoint into a model (and its optimiser); returns the metadata.
+def load(
+    path: Path, model: Module, optimizer: Optimizer | None = None, ema: EMA | None = None
+) -> dict[str, Any]:
+    """Read a checkpoint into a model (and what trains it); returns the metadata.
 
     UserError if the file is missing, damaged, or of another model.
     """
     try:
         arrays, progress = state.read_arrays(path)
-        moments = {k: arrays.pop(k) for k in list(arrays) if k.startswith(PREFIX)}
-        state.from_torch(model, arrays)
+        moments, weights = taken(OPTIMIZER_PREFIX, arrays), taken(EMA_PREFIX, arrays)
+        with averaged(ema):
+            state.from_torch(model, arrays)
+            if ema is not None:
+                ema.load_state_dict(weights)
         if optimizer is not None:
-            optimizer.load_state_dict({k.removeprefix(PREFIX): v for k, v in moments.items()})
+            optimizer.load_state_dict(moments)
     except state.StateError as error:
         text = str(error)
         raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from None
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
     return progress
+
+
+def prefixed(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The same arrays under longer names."""
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def taken(prefix: str, arrays: dict[str, Any]) -> dict[str, Any]:
+    """What `prefixed` gave these names, under its own names and removed from `arrays`."""
+    found = [name for name in arrays if name.startswith(prefix)]
+    return {name.removeprefix(prefix): arrays.pop(name) for name in found}
 
 
 def progress_of(folder: Path) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 import tinynn as tn
+from hwr.data.augment import Augment
 from hwr.errors import UserError, unknown_name
 from hwr.recipes import Recipe
 from tinynn import optim
 from tinynn.nn import Module
-from tinynn.optim import Optimizer, Schedule
+from tinynn.optim import EMA, Optimizer, Schedule
 
 T = TypeVar("T")
 
@@ -61,6 +62,8 @@ class Config:
             values = json.loads(path.read_text("utf-8"))
             recipe = values["recipe"]
             recipe["claimed"] = {int(k): v for k, v in recipe["claimed"].items()}
+            if recipe.get("augment") is not None:
+                recipe["augment"] = build(Augment, recipe["augment"])
             values["recipe"] = build(Recipe, recipe)
             config = build(Config, values)
             if missing := {"classes", "class_names"} - config.facts.keys():
@@ -129,6 +132,16 @@ def make_schedule(recipe: Recipe, optimizer: Optimizer, steps: int) -> Schedule:
         case "exponential":  # nine tenths an epoch
             return optim.ExponentialLR(optimizer, 0.9 ** (1 / per_epoch))
     raise unknown_name("schedule", recipe.schedule, SCHEDULES)
+
+
+def make_ema(recipe: Recipe, model: Module) -> EMA | None:
+    """The recipe's average of the model's weights, if it keeps one."""
+    if not 0 <= recipe.ema_decay < 1:
+        raise UserError(
+            f"--ema-decay {recipe.ema_decay:g} is not from 0 to below 1; 0.999 is usual, and 1 "
+            "would never learn"
+        )
+    return EMA(model, recipe.ema_decay) if recipe.ema_decay else None
 
 
 def versions() -> dict[str, str]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,8 @@ import tinynn as tn
 from hwr import checkpoint, command, data, models
 from hwr.config import Config
 from hwr.data import Loader
+from hwr.data.augment import VIEWS
+from hwr.data.loader import Augment
 from hwr.errors import UserError
 from hwr.progress import Progress
 from hwr.statistics import describe_accuracy, wilson_interval
@@ -52,27 +55,36 @@ class Evaluation:
 
 @tn.no_grad()
 @np.errstate(all="ignore")  # weights near the largest number overflow; the loss shows it
-def evaluate(model: Module, loader: Loader, label: str = "evaluating") -> Evaluation:
-    """Read every image of a loader in evaluation mode."""
+def evaluate(
+    model: Module, loader: Loader, label: str = "evaluating", *, views: Sequence[Loader] = ()
+) -> Evaluation:
+    """Read every image of a loader in evaluation mode.
+
+    `views` load the same images in other forms; the probabilities of all the forms are averaged.
+    """
     model.eval()
     classes = len(loader.dataset.classes)
     confusion, loss = np.zeros((classes, classes), np.int64), 0.0
     with Progress(label, len(loader.dataset)) as progress:
-        for images, labels in loader.epoch(0):
+        for (images, labels), *more in zip(*(each.epoch(0) for each in (loader, *views))):
             logits = model(tn.Tensor(images))
+            if more:
+                readings = [logits, *(model(tn.Tensor(form)) for form, _ in more)]
+                mean = F.stack([F.softmax(each, 1) for each in readings]).mean(0)
+                logits = mean.clip(min=1e-37).log()  # no logarithm of 0
             loss += F.cross_entropy(logits, labels, reduction="sum").item()
             np.add.at(confusion, (labels, logits.argmax(1).numpy()), 1)
             progress.update(len(labels))
     return Evaluation(loss / confusion.sum(), confusion)
 
 
-def split_loader(config: Config, split: str) -> Loader:
+def split_loader(config: Config, split: str, augment: Augment | None = None) -> Loader:
     """The batches of one split ("train" or "test"), prepared as the run prepared its images."""
     recipe = config.recipe
     folder = Path(config.data_dir) if config.data_dir else None
     dataset = data.load(recipe.dataset, split=split, data_dir=folder)
-    normalize = data.Normalize(recipe.mean, recipe.std)
-    return Loader(dataset, BATCH, seed=config.seed, normalize=normalize)
+    normalize = data.Normalize(recipe.mean, recipe.std, recipe.image_size)
+    return Loader(dataset, BATCH, seed=config.seed, normalize=normalize, augment=augment)
 
 
 def load_run(folder: Path, weights: str = checkpoint.LAST) -> tuple[Config, Module]:
@@ -93,8 +105,11 @@ def read_config(folder: Path) -> Config:
 def create_model(config: Config, generator: np.random.Generator | None = None) -> Module:
     """The run's model, with fresh weights."""
     recipe = config.recipe
-    sizes = {name: config.facts[name] for name in ("classes", "channels") if name in config.facts}
-    return models.create(recipe.model, generator=generator, **sizes, **recipe.model_options)
+    names = "classes", "channels"
+    sizes: dict[str, Any] = {name: config.facts[name] for name in names if name in config.facts}
+    if recipe.image_size is not None and "size" in models.options_of(recipe.model):
+        sizes["size"] = recipe.image_size
+    return models.create(recipe.model, generator=generator, **(sizes | dict(recipe.model_options)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -107,6 +122,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("run", type=Path, help="a run folder, such as runs/chi2022-resnet18")
     p.add_argument("--weights", choices=["last", "best"], default="last", help="which checkpoint")
     p.add_argument("--split", choices=["test", "train"], default="test", help="which images")
+    p.add_argument(
+        "--tta",
+        choices=list(VIEWS),
+        help="test-time augmentation: read each image in several forms and average the "
+        "probabilities",
+    )
     p.add_argument("--backend", help="numpy, reference or cupy; the run's own if not given")
     p.add_argument("--data-dir", help="folder of the data; the run's own if not given")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
@@ -124,7 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         config, model = load_run(args.run, f"{args.weights}.safetensors")
         if args.data_dir:
             config = replace(config, data_dir=args.data_dir)
-        result = evaluate(model, split_loader(config, args.split))
+        first, *views = (
+            split_loader(config, args.split, view) for view in VIEWS.get(args.tta, [None])
+        )
+        result = evaluate(model, first, views=views)
     report(args, config, result)
     return 0
 
@@ -137,6 +161,7 @@ def report(args: argparse.Namespace, config: Config, result: Evaluation) -> None
             "run": str(args.run),
             "weights": args.weights,
             "split": args.split,
+            "tta": args.tta,
             "accuracy": result.accuracy,
             "interval": interval,
             "correct": result.correct,
@@ -146,6 +171,8 @@ def report(args: argparse.Namespace, config: Config, result: Evaluation) -> None
         }
         print(json.dumps(values))
         return
+    if args.tta:
+        print(f"test-time augmentation: {args.tta}, the mean of {len(VIEWS[args.tta])} readings")
     print(f"{args.split} accuracy {describe_accuracy(result.correct, result.total)}")
     print(f"{args.split} loss {result.loss:.4f} nats")
     claim = config.recipe.claim()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import checkpoint
-from hwr.command import count, number
+from hwr.command import AUGMENT_HELP, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.errors import UserError
 from hwr.recipes import DEFAULT, Recipe, recipes
@@ -19,7 +19,8 @@ from tinynn.kernels.threads import usable_cpus
 RUNS = Path("runs")
 RECIPE_FIELDS = (
     "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum", "weight_decay",
-    "label_smoothing", "validation",
+    "label_smoothing", "ema_decay", "validation", "patience", "augment", "image_size", "mean",
+    "std",
 )  # fmt: skip
 CONFIG_FIELDS = ("seed", "backend", "threads", "train_size", "limit_batches", "data_dir")
 MODEL_OPTIONS = ("stem", "width")
@@ -56,7 +57,19 @@ def parser() -> argparse.ArgumentParser:
     option("--momentum", "M", default.momentum, "of SGD", number(0, 1))
     option("--weight-decay", "D", default.weight_decay, "weight decay", number(0))
     option("--label-smoothing", "E", smoothing, "share spread over all classes", number(0, 1))
+    option("--ema-decay", "D", default.ema_decay, "measure an average of the weights", number(0, 1))
     option("--validation", "N", default.validation, "training images held out", count(0))
+    option(
+        "--patience",
+        "N",
+        default.patience,
+        "epochs without improvement, then stop (0: never)",
+        count(0),
+    )
+    option("--augment", "WARP", "none", AUGMENT_HELP, augmentation)
+    option("--image-size", "N", "as they are", "pad the images to N by N pixels", count(1))
+    option("--mean", "M", default.mean, "subtracted from pixels / 255", number(0, 1))
+    option("--std", "S", default.std, "what is left is divided by this", number(0))
     option("--train-size", "N", "all", "use only N of the training images", count(1))
     option("--limit-batches", "N", "all", "end every epoch after N batches", count(1))
     option("--seed", "N", 0, "decides everything that is random", count(0))
@@ -139,9 +152,10 @@ def resumed(typed: dict[str, Any]) -> tuple[Path, Config] | None:
                 "stays in its folder: leave --output-dir out"
             )
     config = Config.read(folder / checkpoint.CONFIG)
-    if checkpoint.progress_of(folder).get("finished"):
+    progress = checkpoint.progress_of(folder)
+    if progress.get("finished"):
         raise UserError(
-            f"{folder} is finished, epoch {config.recipe.epochs} was its last; measure it by "
+            f"{folder} is finished, epoch {progress['epoch']} was its last; measure it by "
             f"python -m hwr.evaluate {folder}"
         )
     check_same(typed, config, folder)

@@ -16,6 +16,7 @@ from hwr.config import (
     INITIAL_WEIGHTS,
     TRAIN_SUBSET,
     Config,
+    make_ema,
     make_optimizer,
     make_schedule,
     versions,
@@ -24,7 +25,7 @@ from hwr.data import Dataset, Loader
 from hwr.errors import UserError
 from hwr.evaluate import BATCH, create_model, split_loader
 from tinynn.nn import Module
-from tinynn.optim import Optimizer, Schedule
+from tinynn.optim import EMA, Optimizer, Schedule
 
 
 class Diverged(RuntimeError):
@@ -39,6 +40,7 @@ class Run:
     model: Module
     optimizer: Optimizer
     schedule: Schedule
+    ema: EMA | None
     generator: np.random.Generator  # of the initial weights, then of dropout
     loader: Loader
     validation: Loader | None
@@ -55,6 +57,17 @@ class Run:
     def batches(self) -> int:
         """Batches in an epoch."""
         return epoch_batches(self.config, self.loader)
+
+    @property
+    def stale(self) -> int:
+        """Epochs since the best validation result."""
+        return self.epoch - int(self.best.get("epoch", self.epoch))
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has come to its end, early or not."""
+        recipe = self.config.recipe
+        return self.epoch >= recipe.epochs or 0 < recipe.patience <= self.stale
 
     @property
     def mean_loss(self) -> float:
@@ -89,7 +102,7 @@ class Run:
             "images": self.images,
             "best": self.best,
             "generator": self.generator.bit_generator.state,
-            "finished": self.epoch >= self.config.recipe.epochs,
+            "finished": self.finished,
         }
 
     def restore(self, progress: dict[str, Any]) -> None:
@@ -102,27 +115,36 @@ class Run:
     def save(self, folder: Path) -> None:
         """Write last.safetensors, unless something is not finite: then the old one stays."""
         self.check()
-        checkpoint.save(folder / checkpoint.LAST, self.model, self.optimizer, self.progress())
+        checkpoint.save(
+            folder / checkpoint.LAST, self.model, self.optimizer, self.ema, self.progress()
+        )
 
 
 def prepare(config: Config) -> Run:
     """Data, model, optimiser and schedule, everything drawn from the seed."""
     recipe = config.recipe
+    if recipe.patience and not recipe.validation:
+        raise UserError(
+            f"--patience {recipe.patience} needs images to validate on, and --validation is 0; "
+            "the test images decide nothing"
+        )
     train, held_out = split_data(config)
     test = split_loader(config, "test")  # read now: bad data must not come to light after training
     options: dict[str, Any] = {"seed": config.seed, "normalize": test.normalize}
-    loader = Loader(train, recipe.batch_size, shuffle=True, **options)
+    loader = Loader(train, recipe.batch_size, shuffle=True, augment=recipe.augment, **options)
     validation = Loader(held_out, BATCH, **options) if held_out else None
     config = with_data_facts(config, train, held_out)
     generator = config.rng(INITIAL_WEIGHTS)
     model = create_model(config, generator)
+    check_image(model, loader)
     check_last_batch(model, loader, epoch_batches(config, loader))
     config = config.with_facts(
         parameters=sum(p.size for p in model.parameters()), versions=versions()
     )
     optimizer = make_optimizer(recipe, model)
     schedule = make_schedule(recipe, optimizer, epoch_batches(config, loader) * recipe.epochs)
-    return Run(config, model, optimizer, schedule, generator, loader, validation, test)
+    ema = make_ema(recipe, model)
+    return Run(config, model, optimizer, schedule, ema, generator, loader, validation, test)
 
 
 def split_data(config: Config) -> tuple[Dataset, Dataset | None]:
@@ -160,6 +182,19 @@ def with_data_facts(config: Config, train: Dataset, held_out: Dataset | None) ->
                 f"it is {value}; resume with the data it began with, or start a new run"
             )
     return config.with_facts(**facts)
+
+
+def check_image(model: Module, loader: Loader) -> None:
+    """UserError if the images do not fit their size, or the model cannot read that size."""
+    image = loader.normalize(loader.dataset.images[:1])
+    try:
+        with tn.no_grad():
+            model.eval()(tn.Tensor(image))
+    except ValueError as error:
+        _, h, w, _ = image.shape
+        raise UserError(
+            f"the model cannot read images of {h}x{w}; change --image-size ({error})"
+        ) from None
 
 
 def check_last_batch(model: Module, loader: Loader, batches: int) -> None:

@@ -128,6 +128,8 @@ def dry_run(run: Run, train_step: Callable[[Run, np.ndarray, np.ndarray], Any]) 
     """Print the layer table and the memory of one training step; write nothing."""
     images, labels = next(iter(run.loader.epoch(0)))
     print(table(layers(run.model, images.shape[1:])))
+    if run.config.recipe.refinements:
+        print(run.config.recipe.refinements)
     run.model.train()
     train_step(run, images[:2], labels[:2])  # kernels compile now, and are not counted
     tracemalloc.start()

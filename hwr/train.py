@@ -36,6 +36,8 @@ def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tn.Tensor:
     loss.backward()
     run.optimizer.step()
     run.schedule.step()
+    if run.ema is not None:
+        run.ema.update()
     return loss
 
 
@@ -43,7 +45,7 @@ def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tn.Tensor:
 def fit(run: Run, folder: Path, interrupted: Interrupted, save_every: float) -> bool:
     """Train to the last epoch. Returns False if it was interrupted (and saved) before."""
     last_save = time.monotonic()
-    while run.epoch < run.config.recipe.epochs:
+    while not run.finished:
         run.model.train()
         batches = islice(run.loader.epoch(run.epoch, run.batch), run.batches - run.batch)
         label = f"epoch {run.epoch + 1}/{run.config.recipe.epochs}"
@@ -65,21 +67,23 @@ def fit(run: Run, folder: Path, interrupted: Interrupted, save_every: float) -> 
                     return False
         end_epoch(run, folder, progress)
         last_save = time.monotonic()
-        if interrupted and run.epoch < run.config.recipe.epochs:
+        if interrupted and not run.finished:
             return False
     return True
 
 
 def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
     """Validate, keep the best weights, report the epoch and save."""
+    recipe = run.config.recipe
     run.check()
     seconds, rate, train_loss = progress.seconds, progress.rate, run.mean_loss
     lr = run.optimizer.param_groups[0].lr
     run.epoch, run.batch, run.loss_sum, run.images = run.epoch + 1, 0, 0.0, 0
     figures = {"epoch": run.epoch, "step": run.step, "train_loss": train_loss, "lr": lr}
-    line = f"epoch {run.epoch}/{run.config.recipe.epochs}: training loss {train_loss:.4f}"
+    line = f"epoch {run.epoch}/{recipe.epochs}: training loss {train_loss:.4f}"
     if run.validation is not None:
-        result = evaluate(run.model, run.validation, "validating")
+        with checkpoint.averaged(run.ema):
+            result = evaluate(run.model, run.validation, "validating")
         if not math.isfinite(result.loss):
             raise Diverged(f"the validation loss is {result.loss} after step {run.step}")
         figures |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
@@ -90,11 +94,17 @@ def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
         run.best = {"epoch": run.epoch}
         if result is not None:
             run.best |= {"accuracy": result.accuracy, "loss": result.loss}
-        checkpoint.save_weights(folder / checkpoint.BEST, run.model, run.best)
+        with checkpoint.averaged(run.ema):
+            checkpoint.save_weights(folder / checkpoint.BEST, run.model, run.best)
     figures |= {"images_per_s": rate, "seconds": seconds}
     checkpoint.log(folder, **figures)  # before saving: a resumed run drops what is not saved
+    line += f", {rate:,.0f} images/s, {clock(seconds)}"
+    if run.finished and recipe.patience:
+        with checkpoint.averaged(run.ema):
+            checkpoint.load(folder / checkpoint.BEST, run.model)
+        line += f"\nthe weights of epoch {run.best['epoch']} are kept: they validated best"
     run.save(folder)
-    print(f"{line}, {rate:,.0f} images/s, {clock(seconds)}", flush=True)
+    print(line, flush=True)
 
 
 def is_better(result: Evaluation, best: dict[str, float]) -> bool:
@@ -158,7 +168,7 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
         checkpoint.create_run(folder, run.config)
     path = folder / checkpoint.LAST
     if path.exists():
-        progress = checkpoint.load(path, run.model, run.optimizer)
+        progress = checkpoint.load(path, run.model, run.optimizer, run.ema)
         try:
             run.restore(progress)
         except (KeyError, TypeError, ValueError) as error:
@@ -176,7 +186,8 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
         f"epochs {recipe.epochs}, batches an epoch {run.batches:,}, "
         f"batch size {recipe.batch_size}, {recipe.optimizer} at {recipe.lr:g} ({recipe.schedule}), "
         f"seed {run.config.seed}, backend {run.config.backend}, threads {run.config.threads}\n"
-        f"folder: {folder}"
+        + (f"{recipe.refinements}\n" if recipe.refinements else "")
+        + f"folder: {folder}"
     )
     if not is_new:
         print(f"resuming at step {run.step} (epoch {run.epoch + 1}, batch {run.batch})")
@@ -185,7 +196,8 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
 
 def finish(run: Run, folder: Path, seconds: float) -> None:
     """Measure the last weights on the test images and say what to do next."""
-    result = evaluate(run.model, run.test, "testing")
+    with checkpoint.averaged(run.ema):
+        result = evaluate(run.model, run.test, "testing")
     checkpoint.log(
         folder,
         step=run.step,

@@ -15,6 +15,11 @@ from tinynn.nn import Module
 models: Registry[Callable[..., Module]] = Registry("model")
 
 
+def options_of(name: str) -> list[str]:
+    """The options that the model called `name` takes. UnknownName if there is no such model."""
+    return [p for p in inspect.signature(models.get(name)).parameters if p != "generator"]
+
+
 def create(
     name: str,
     *,
@@ -27,13 +32,12 @@ def create(
     `seed` or `generator` draws the initial weights (and later the dropout masks). Raises UserError
     for an unknown name, an option the model does not have, or a value it refuses.
     """
-    make = models.get(name)
-    known = [p for p in inspect.signature(make).parameters if p != "generator"]
+    known = options_of(name)
     if unknown := sorted(options.keys() - set(known)):
         raise UserError(f"model {name!r} has no option {unknown[0]!r}; it has: {', '.join(known)}")
     if seed is not None:
         generator = np.random.default_rng(seed)
     try:
-        return make(generator=generator, **options)
+        return models.get(name)(generator=generator, **options)
     except (TypeError, ValueError) as error:
         raise UserError(f"model {name!r}: {error}") from error

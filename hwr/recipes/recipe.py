@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from hwr.data.augment import Augment
 from hwr.registry import Registry
 
 
@@ -25,6 +26,8 @@ class Recipe:
     dataset: str = "mnist"
     mean: float = 0.1307  # of pixel / 255 over MNIST's training images
     std: float = 0.3081
+    image_size: int | None = None  # pixels a side, by a black border; None: as they are
+    augment: Augment | None = None  # warps of the training images
     validation: int = 5000  # images held out of the training set
     # model
     model: str
@@ -39,12 +42,26 @@ class Recipe:
     schedule: str = "constant"
     warmup: float = 0.3  # share of the steps in which one-cycle rises
     label_smoothing: float = 0.0
+    ema_decay: float = 0.0  # of the average of the weights that is measured and kept; 0: none
+    patience: int = 0  # epochs without a better validation result before training ends; 0: no end
 
     @property
     def network(self) -> str:
         """The model and its options, as reports show them."""
         options = ", ".join(f"{name} {value}" for name, value in self.model_options.items())
         return f"{self.model} ({options})" if options else self.model
+
+    @property
+    def refinements(self) -> str:
+        """What is done beyond plain training, as reports show it; empty if nothing."""
+        named = {
+            "image size": self.image_size,
+            "augmentation": self.augment,
+            "label smoothing": self.label_smoothing,
+            "average of the weights": self.ema_decay,
+            "early stopping after": self.patience,
+        }
+        return "; ".join(f"{name} {value}" for name, value in named.items() if value)
 
     def claim(self) -> float | None:
         """The paper's accuracy in % for this number of epochs, or None."""

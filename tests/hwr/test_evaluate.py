@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import tinynn as tn
+from hwr.data.augment import VIEWS
 from hwr.evaluate import load_run, split_loader
 from hwr.statistics import wilson_interval
+from tinynn import functional as F
 
 Cli = Callable[..., Any]
 
@@ -51,6 +53,28 @@ def test_json_holds_everything(cli: Cli, folder: Path) -> None:
     last = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()][-1]
     assert last["test_accuracy"] == values["accuracy"]  # what training found
     assert last["test_loss"] == values["loss"]
+
+
+def test_test_time_augmentation_averages_probabilities_and_is_named(cli: Cli, folder: Path) -> None:
+    run = cli("evaluate", folder, "--tta", "rotations", "--json")
+    assert run.code == 0, run.err
+    values = json.loads(run.out)
+    config, model = load_run(folder)
+    readings = []
+    for view in VIEWS["rotations"]:
+        images, labels = next(split_loader(config, "test", view).epoch(0))
+        readings.append(F.softmax(model.eval()(tn.Tensor(images)), 1).numpy().astype(np.float64))
+    probability = np.mean(readings, 0)
+    assert values["tta"] == "rotations"
+    assert values["accuracy"] == np.mean(probability.argmax(1) == labels)
+    loss = -np.log(probability[np.arange(200), labels]).mean()
+    assert values["loss"] == pytest.approx(loss, rel=1e-5)
+
+    plain = json.loads(cli("evaluate", folder, "--json").out)
+    assert plain["tta"] is None
+    assert plain["loss"] != values["loss"]
+    text = cli("evaluate", folder, "--tta", "shifts").out
+    assert text.startswith("test-time augmentation: shifts, the mean of 5 readings\ntest accuracy")
 
 
 def test_text_names_the_most_frequent_errors(cli: Cli, folder: Path) -> None:

@@ -110,7 +110,14 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 
 @pytest.mark.parametrize("save_every", [0, 120])
-@pytest.mark.parametrize("model", ["mlp --width 4", "dropout-net"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        "mlp --width 4",
+        "dropout-net",
+        "dropout-net --augment elastic --ema-decay 0.8 --patience 1",
+    ],
+)
 def test_a_run_killed_at_any_moment_goes_on_bit_for_bit(
     cli: Cli,
     digits: Path,

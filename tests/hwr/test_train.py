@@ -13,7 +13,8 @@ import pytest
 import tinynn as tn
 from hwr import models, progress, train
 from hwr.config import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
-from hwr.evaluate import Evaluation
+from hwr.data.augment import Augment
+from hwr.evaluate import Evaluation, load_run, split_loader
 from hwr.options import configure, parser
 from hwr.recipes import DEFAULT, Recipe, recipes
 from hwr.summary import layers
@@ -167,6 +168,113 @@ def test_without_held_out_images_the_last_weights_are_the_best(cli: Cli, digits:
     assert "validation" not in run.out
     best, last = weights(Path("run/best.safetensors")), weights(Path("run/last.safetensors"))
     assert same(best, {name: last[name] for name in best})
+
+
+def scores(monkeypatch: pytest.MonkeyPatch, *correct: int) -> None:
+    """Let the validations find so many of 100 images read right, one after the other."""
+    left = iter(correct)
+
+    def scripted(model: Any, loader: Any, label: str) -> Evaluation:
+        right = next(left) if label == "validating" else 50
+        return Evaluation(1.0, np.diag([right, *[0] * 9]) + np.diag([100 - right, *[0] * 8], 1))
+
+    monkeypatch.setattr(train, "evaluate", scripted)
+
+
+@pytest.mark.parametrize("more", [[], ["--ema-decay", 0.9]])
+def test_early_stopping_keeps_the_weights_that_validated_best(
+    cli: Cli, digits: Path, monkeypatch: pytest.MonkeyPatch, more: list[Any]
+) -> None:
+    options = [*TINY, "--epochs", 9, "--patience", 2, "--data-dir", digits, *more]
+    scores(monkeypatch, 50, 70, 60, 70)  # an equal result is no better one
+    run = cli("train", *options, "--output-dir", "run")
+    assert run.code == 0
+    assert [line.get("epoch") for line in metrics(Path("run"))] == [1, 2, 3, 4, None]
+    assert "early stopping after 2\n" in run.out
+    assert "\nthe weights of epoch 2 are kept: they validated best\ntest accuracy" in run.out
+    best, facts = tn.state.read_arrays("run/best.safetensors")
+    last, standing = tn.state.read_arrays("run/last.safetensors")
+    assert facts["epoch"] == 2
+    assert standing["finished"]
+    assert same({name: last[name] for name in best}, best)
+    run = cli("train", "--resume", "run")
+    assert run.code == 2
+    assert "run is finished, epoch 4 was its last" in run.err
+
+    scores(monkeypatch, 50, 70, 60, 80)
+    run = cli("train", *options, "--epochs", 4, "--output-dir", "other")
+    assert "the weights of epoch 4 are kept" in run.out  # it did not stop early
+    assert not same(weights(Path("other/best.safetensors")), best)
+
+
+def test_the_average_of_the_weights_is_measured_and_kept(
+    cli: Cli, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[dict[str, np.ndarray]] = []
+    step = train.train_step
+
+    def noted(run: Any, *batch: Any) -> Any:
+        loss = step(run, *batch)
+        steps.append(tn.state.to_torch(run.model))
+        return loss
+
+    monkeypatch.setattr(train, "train_step", noted)
+    options = [*TINY, "--epochs", 1, "--data-dir", digits, "--ema-decay"]
+    for decay in (0, 0.75):
+        steps.clear()
+        assert cli("train", *options, decay, "--output-dir", decay).code == 0
+    plain, averaged = (weights(Path(name, "last.safetensors")) for name in ("0", "0.75"))
+    average = steps[0]
+    for after in steps[1:]:
+        average = {name: 0.75 * average[name] + 0.25 * after[name] for name in average}
+    for name, expected in average.items():
+        assert plain[name].tobytes() == steps[-1][name].tobytes()  # training itself is the same
+        np.testing.assert_allclose(averaged[name], expected, rtol=0, atol=1e-6)
+    best = weights(Path("0.75/best.safetensors"))
+    assert same(best, {name: averaged[name] for name in best})
+
+    (epoch, test), (plain_epoch, _) = metrics(Path("0.75")), metrics(Path("0"))
+    assert epoch["train_loss"] == plain_epoch["train_loss"]
+    assert epoch["validation_loss"] != plain_epoch["validation_loss"]
+    assert json.loads(cli("evaluate", "0.75", "--json").out)["loss"] == test["test_loss"]
+
+
+@pytest.mark.parametrize("model", [["mlp", "--width", 16], ["fast"], ["resnet18", "--width", 4]])
+def test_images_are_prepared_as_the_options_say(cli: Cli, digits: Path, model: list[Any]) -> None:
+    options = ["--image-size", 32, "--mean", 0, "--std", 1, "--augment", "affine,scale=0.2"]
+    run = cli("train", "--model", *model, *TINY[4:], *options, "--data-dir", digits)
+    assert run.code == 0, run.err
+    warps = "rotation_deg=10,translation=0.1,shear_deg=7.5,scale=0.2"
+    assert f"\nimage size 32; augmentation {warps}\nfolder: " in run.out
+    (folder,) = Path("runs").iterdir()
+    config, trained = load_run(folder)
+    assert config.recipe.augment == Augment.parse(warps)
+    images, _ = next(split_loader(config, "test").epoch(0))
+    assert images.shape == (200, 32, 32, 1)
+    assert (images.min(), images.max()) == (0, 1)
+    assert trained(tn.Tensor(images[:2])).shape == (2, 10)
+    assert cli("evaluate", folder).code == 0
+
+
+def test_images_of_a_size_that_the_model_cannot_read_are_refused(
+    cli: Cli, digits: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_28_pixels(*, classes: int, channels: int, generator: Any) -> Any:
+        return models.create("mlp", classes=classes, channels=channels, generator=generator)
+
+    monkeypatch.setitem(models.models._entries, "fixed", of_28_pixels)
+    run = cli("train", "--model", "fixed", "--image-size", 32, "--data-dir", digits, *TINY[4:])
+    assert run.code == 2
+    assert "the model cannot read images of 32x32; change --image-size (linear: " in run.err
+    assert not Path("runs").exists()
+
+
+def test_a_dry_run_shows_how_images_are_prepared(cli: Cli) -> None:
+    options = ["--augment", "shift", "--ema-decay", 0.99, "--label-smoothing", 0.1]
+    run = cli("train", *TINY, "--dry-run", *options)
+    assert run.code == 0
+    line = "augmentation translation=0.07; label smoothing 0.1; average of the weights 0.99"
+    assert line in run.out.splitlines()
 
 
 def test_a_seed_is_a_run(cli: Cli, digits: Path) -> None:
@@ -345,6 +453,12 @@ def test_help_shows_every_default() -> None:
         "momentum": recipe.momentum,
         "weight-decay": recipe.weight_decay,
         "label-smoothing": recipe.label_smoothing,
+        "ema-decay": recipe.ema_decay,
+        "patience": recipe.patience,
+        "augment": "none",
+        "image-size": "as they are",
+        "mean": recipe.mean,
+        "std": recipe.std,
         "validation": recipe.validation,
         "train-size": "all",
         "limit-batches": "all",
