@@ -401,6 +401,19 @@ def adaptive_avg_pool2d(draw: Draw) -> Case:
     return Case(lambda input: F.adaptive_avg_pool2d(input, 1), [draw.normal(*draw.shape(4, 4))])
 
 
+@case
+def interpolate(draw: Draw) -> Case:
+    shape = draw.integer(1, 2), *draw.pair(1, 6), draw.integer(1, 2)
+    options: dict[str, Any] = {"mode": draw.choice(["nearest", "bilinear", "area"])}
+    if options["mode"] == "bilinear":
+        options["align_corners"] = draw.flag()
+    if draw.flag():
+        options["size"] = draw.choice([draw.integer(1, 7), draw.pair(1, 7)])
+    else:
+        options["scale_factor"] = draw.choice([1.0, 1.7, (2, 1.3)])
+    return Case(lambda input: F.interpolate(input, **options), [draw.normal(*shape)])
+
+
 # -- normalisation -------------------------------------------------------------------------------
 
 

@@ -79,6 +79,15 @@ FUNCTIONS: list[tuple[Callable[[], Any], list[str]]] = [
     (lambda: F.max_pool2d(zeros(1, 9, 9, 1), 3, padding=2), ["padding 2", "kernel 3"]),
     (lambda: F.avg_pool2d(zeros(1, 9, 9, 1), 3, divisor_override=0), ["divisor_override"]),
     (lambda: F.adaptive_avg_pool2d(zeros(1, 9, 9, 1), 2), ["adaptive_avg_pool2d:", "not 2"]),
+    (lambda: F.interpolate(zeros(5, 5, 1), 2), ["interpolate:", "(N, H, W, C)", "(5, 5, 1)"]),
+    (lambda: F.interpolate(zeros(1, 5, 5, 1)), ["interpolate:", "size or scale_factor"]),
+    (lambda: F.interpolate(zeros(1, 5, 5, 1), 0), ["interpolate: size", "at least 1", "0"]),
+    (lambda: F.interpolate(zeros(1, 5, 5, 1), scale_factor=0.1), ["interpolate: size", "(0, 0)"]),
+    (lambda: F.interpolate(zeros(1, 5, 5, 1), 2, mode="cubic"), ["nearest", "'cubic'"]),
+    (
+        lambda: F.interpolate(zeros(1, 5, 5, 1), 2, mode="area", align_corners=True),
+        ["align_corners", "bilinear", "'area'"],
+    ),
     (
         lambda: F.batch_norm(zeros(4, 3), zeros(2), zeros(2), training=True),
         ["batch_norm:", "3 channels", "running_mean", "(2,)", "num_features=3"],

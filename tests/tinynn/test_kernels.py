@@ -308,6 +308,13 @@ def update_adadelta(draw: Draw) -> Arguments:
     return [*weights(draw, 2), 0.9, 1e-6, draw.choice([0.0, 0.1])]
 
 
+@cases(PRODUCT)
+def interpolate(draw: Draw) -> Arguments:
+    n, c = draw.integer(1, 3), draw.integer(1, 5)
+    (h, w), (oh, ow) = draw.pair(1, 9), draw.pair(1, 9)
+    return [draw.normal(n, h, w, c), draw.normal(oh, h), draw.normal(ow, w)]
+
+
 # -- fast kernels against the reference ----------------------------------------------------------
 
 

@@ -313,6 +313,30 @@ case(
 )
 
 
+# -- resizing ---------------------------------------------------------------------------------
+
+
+def interpolate_case(mode: str, target: dict[str, Any]) -> None:
+    """One resizing of 9x10 pixels; align_corners with the mode that has it."""
+    for corners in (False, True) if mode == "bilinear" else (None,):
+        options = {"mode": mode, **target} | ({} if corners is None else {"align_corners": corners})
+        case(
+            "interpolate",
+            options,
+            lambda x, options=options: F.interpolate(x, **options),
+            lambda x, options=options: nhwc(TF.interpolate(nchw(x), **options)),
+            normal(2, 9, 10, 3),
+        )
+
+
+TARGETS: list[dict[str, Any]] = [
+    *({"size": size} for size in (1, (9, 10), (4, 5), (18, 30), (13, 7), (5, 56))),
+    *({"scale_factor": scale} for scale in (2, 0.5, (1.7, 0.63))),
+]
+for mode, target in itertools.product(["nearest", "bilinear", "area"], TARGETS):
+    interpolate_case(mode, target)
+
+
 # -- normalisation ----------------------------------------------------------------------------
 
 

@@ -315,6 +315,18 @@ def avg_pool2d_grad(
     return col2im(columns, x_shape, stride, used, (1, 1))
 
 
+@kernel
+def interpolate(x: Array, rows: Array, columns: Array) -> Array:
+    """y[n,i,j,c] = sum over h,w of rows[i,h] columns[j,w] x[n,h,w,c]: an image of another size.
+
+    x (N, H, W, C), rows (OH, H), columns (OW, W) -> y (N, OH, OW, C). Its own gradient, with the
+    matrices transposed.
+    """
+    n, h, w, c = x.shape
+    y = rows @ x.reshape(n, h, w * c)  # (N, OH, W*C)
+    return columns @ y.reshape(n, len(rows), w, c)
+
+
 # ---------------------------------------------------------------------------------------------
 # Normalisation. Sums over many rows run in float64: in float32 a plain column sum of 100,000
 # numbers loses three digits.

@@ -1,0 +1,101 @@
+"""Images of another size: every output row is a mix of input rows, and every column of columns."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tinynn.autograd import Function
+from tinynn.backend import Array
+from tinynn.functions.conv import pair
+from tinynn.functions.math import as_tensor
+from tinynn.kernels.geometry import Pair
+from tinynn.kernels.reference import namespace
+from tinynn.tensor import Tensor
+
+MODES = ("nearest", "bilinear", "area")
+
+
+class Interpolate(Function):
+    """Rows mixed by one matrix and columns by another; the gradient flows by their transposes."""
+
+    def __init__(self, rows: np.ndarray, columns: np.ndarray):
+        self.matrices = rows, columns
+
+    def forward(self, x: Array) -> Array:
+        rows, columns = (namespace(x).asarray(m, x.dtype) for m in self.matrices)
+        return self.kernels.interpolate(x, rows, columns)
+
+    def backward(self, dy: Array) -> Array:
+        rows, columns = (namespace(dy).asarray(m.T, dy.dtype) for m in self.matrices)
+        return self.kernels.interpolate(dy, rows, columns)
+
+
+@lru_cache(maxsize=256)
+def mixing_matrix(
+    size: int, out: int, mode: str, align_corners: bool, scale: float | None
+) -> np.ndarray:
+    """(out, size): the share of each of `size` pixels along an axis in each of `out`.
+
+    Pixel i covers [i, i + 1] and its value lies at i + .5; output pixel j covers
+    [j step, (j + 1) step] of the input, where step = size / out, or 1 / scale where that is given.
+    "area" is the mean of all pixels it touches; "bilinear" lies between the two nearest its
+    middle; "nearest" is, as in PyTorch, the one at its beginning. With `align_corners` the values
+    of the first and last pixels coincide instead.
+    """
+    j, step = np.arange(out), 1 / scale if scale else size / out
+    shares = np.zeros((out, size))
+    if mode == "area":
+        for row, (begin, end) in enumerate(zip(j * size // out, -(-(j + 1) * size // out))):
+            shares[row, begin:end] = 1 / (end - begin)
+    elif mode == "nearest":  # in single precision, where PyTorch's products round down too
+        begin = np.floor(j.astype(np.float32) * np.float32(step)).astype(int)
+        shares[j, np.minimum(begin, size - 1)] = 1
+    else:
+        at = j * ((size - 1) / max(out - 1, 1)) if align_corners else (j + 0.5) * step - 0.5
+        at = np.clip(at, 0, size - 1)
+        left = at.astype(int)
+        shares[j, left] = 1 - (at - left)
+        shares[j, np.minimum(left + 1, size - 1)] += at - left
+    return shares
+
+
+def interpolate(
+    input: Any,
+    size: int | Pair | None = None,
+    scale_factor: float | tuple[float, float] | None = None,
+    mode: str = "nearest",
+    align_corners: bool = False,
+) -> Tensor:
+    """Images of another size. (N, H, W, C) -> (N, OH, OW, C).
+
+    `size` is (OH, OW), or one number for both; or else `scale_factor` multiplies height and width,
+    rounded down. `mode` is "nearest", "bilinear" (for enlarging) or "area" (the mean of the pixels
+    covered, for reducing); `align_corners` is for "bilinear".
+    """
+    x = as_tensor(input)
+    if x.ndim != 4 or x.shape[1] < 1 or x.shape[2] < 1:
+        raise ValueError(f"interpolate: input must be (N, H, W, C) with pixels, not {x.shape}")
+    if mode not in MODES or (align_corners and mode != "bilinear"):
+        raise ValueError(
+            f"interpolate: mode must be one of {', '.join(MODES)}, and align_corners goes with "
+            f"bilinear alone, not mode={mode!r}, align_corners={align_corners}"
+        )
+    if (size is None) == (scale_factor is None):
+        raise ValueError(
+            f"interpolate: give size or scale_factor, one of them, not size={size}, "
+            f"scale_factor={scale_factor}"
+        )
+    scales: tuple[float | None, float | None] = (None, None)
+    if scale_factor is not None:
+        both = scale_factor if isinstance(scale_factor, tuple) else (scale_factor, scale_factor)
+        scales, size = both, (math.floor(x.shape[1] * both[0]), math.floor(x.shape[2] * both[1]))
+    out = pair(size, "interpolate: size")  # type: ignore[arg-type]
+    rows, columns = (
+        mixing_matrix(x.shape[1 + axis], out[axis], mode, align_corners, scales[axis])
+        for axis in (0, 1)
+    )
+    return Interpolate(rows, columns)(x)
