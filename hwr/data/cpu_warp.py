@@ -26,10 +26,12 @@ def warp(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nnan"})
 def _warp(images, maps, noise, rows, columns, warped):
+    # Everything is float32, and indices are unsigned: numba makes float64 of a float32 and an int64,
+    # and asks of every signed index whether it counts from the end.
     n, h, w, c = images.shape
     padded = np.zeros((h + 2, w + 2, c), np.float32)
     pixels, stride = padded.reshape(-1), np.uint32((w + 2) * c)
-    at = np.empty(w, np.uint32)
+    at = np.empty(w, np.uint32)  # the upper left of the four pixels around a point
     down, right = np.empty(w, np.float32), np.empty(w, np.float32)
     half, moved = np.empty(2 * w, np.float32), np.zeros((h, 2 * w), np.float32)
     middle_y, middle_x = np.float32(0.5 * (h - 1)), np.float32(0.5 * (w - 1))
