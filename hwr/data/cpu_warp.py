@@ -26,8 +26,8 @@ def warp(
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nnan"})
 def _warp(images, maps, noise, rows, columns, warped):
-    # Everything is float32, and indices are unsigned: numba makes float64 of a float32 and an int64,
-    # and asks of every signed index whether it counts from the end.
+    # All is float32 and indices are unsigned: numba makes float64 of a float32 and an int64, and
+    # asks of every signed index whether it counts from the end.
     n, h, w, c = images.shape
     padded = np.zeros((h + 2, w + 2, c), np.float32)
     pixels, stride = padded.reshape(-1), np.uint32((w + 2) * c)
