@@ -90,7 +90,9 @@ def conv_sizes(
 ) -> tuple[int, int, int, int]:
     """weights, live weights, multiply-adds and valid multiply-adds of a convolution."""
     oc, kh, kw, c = module.weight.shape
-    padding = resolve_padding(module.padding, module.kernel_size, module.stride, module.dilation)
+    size = x_shape[1], x_shape[2]
+    window = module.kernel_size, module.stride, module.dilation
+    padding = resolve_padding(module.padding, size, *window)
     axes = [
         (x_shape[1 + a], (kh, kw)[a], module.stride[a], padding[a], module.dilation[a])
         for a in (0, 1)

@@ -2,7 +2,7 @@
 
 from tinynn.functions.activation import gelu, log_softmax, relu, sigmoid, silu, softmax, tanh
 from tinynn.functions.conv import conv2d
-from tinynn.functions.dropout import drop_connect, dropout
+from tinynn.functions.dropout import dropout, stochastic_depth
 from tinynn.functions.linear import linear, matmul
 from tinynn.functions.loss import (
     cross_entropy,

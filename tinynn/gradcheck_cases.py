@@ -546,9 +546,10 @@ def dropout(draw: Draw) -> Case:
 
 
 @case
-def drop_connect(draw: Draw) -> Case:
+def stochastic_depth(draw: Draw) -> Case:
     p, seed = draw.choice([0.1, 0.5, 1.0]), draw.integer(0, 9)
+    mode = draw.choice(["row", "batch"])
     return Case(
-        lambda input: F.drop_connect(input, p, generator=np.random.default_rng(seed)),
+        lambda input: F.stochastic_depth(input, p, mode, generator=np.random.default_rng(seed)),
         [draw.normal(*draw.shape(1))],
     )

@@ -18,12 +18,12 @@ from tinynn.tensor import Tensor
 
 
 def stage(
-    inputs: int, outputs: int, stride: int, generator: np.random.Generator | None
+    inputs: int, outputs: int, stride: int, shortcut: bool, generator: np.random.Generator | None
 ) -> nn.Sequential:
     """Two BasicBlocks, the first of which changes the number of channels and halves the image."""
     return nn.Sequential(
-        nn.BasicBlock(inputs, outputs, stride, generator=generator),
-        nn.BasicBlock(outputs, outputs, generator=generator),
+        nn.BasicBlock(inputs, outputs, stride, shortcut, generator=generator),
+        nn.BasicBlock(outputs, outputs, 1, shortcut, generator=generator),
     )
 
 
@@ -32,7 +32,7 @@ class ResNet18(nn.Module):
     """(N, H, W, channels) -> logits (N, classes).
 
     Stages of `width`, 2, 4 and 8 `width` channels; every stage but the first halves the image.
-    1 + 2 (2 + 2 + 2 + 2) + 1 = 18 layers.
+    1 + 2 (2 + 2 + 2 + 2) + 1 = 18 layers. Without `shortcut` the blocks are plain stacks of layers.
     Source: He et al. 2015 (Deep Residual Learning), table 1; filters drawn as in its section 3.4.
     """
 
@@ -41,6 +41,7 @@ class ResNet18(nn.Module):
         *,
         stem: str = "7x7",
         width: int = 64,
+        shortcut: bool = True,
         classes: int = 10,
         channels: int = 1,
         generator: np.random.Generator | None = None,
@@ -53,10 +54,10 @@ class ResNet18(nn.Module):
         )
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "7x7" else nn.Identity()
-        self.layer1 = stage(width, width, 1, generator)
-        self.layer2 = stage(width, 2 * width, 2, generator)
-        self.layer3 = stage(2 * width, 4 * width, 2, generator)
-        self.layer4 = stage(4 * width, 8 * width, 2, generator)
+        self.layer1 = stage(width, width, 1, shortcut, generator)
+        self.layer2 = stage(width, 2 * width, 2, shortcut, generator)
+        self.layer3 = stage(2 * width, 4 * width, 2, shortcut, generator)
+        self.layer4 = stage(4 * width, 8 * width, 2, shortcut, generator)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(8 * width, classes, generator=generator)
         for module in self.modules():
@@ -67,3 +68,20 @@ class ResNet18(nn.Module):
         x = self.maxpool(self.bn1(self.conv1(x), relu=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(F.flatten(self.avgpool(x), 1))
+
+
+@models.register("plain18")
+def plain18(
+    *,
+    stem: str = "7x7",
+    width: int = 64,
+    classes: int = 10,
+    channels: int = 1,
+    generator: np.random.Generator | None = None,
+) -> ResNet18:
+    """ResNet-18 without its shortcuts: 11,001,546 parameters, and the harder to train.
+
+    Source: He et al. 2015 (Deep Residual Learning), section 3.3, the plain network.
+    """
+    sizes = {"width": width, "classes": classes, "channels": channels}
+    return ResNet18(stem=stem, shortcut=False, generator=generator, **sizes)

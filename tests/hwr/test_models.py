@@ -19,7 +19,10 @@ from tinynn.nn import Module
 # Narrow, so that a step on the reference backend takes milliseconds. Others have their defaults.
 SMALL: dict[str, list[dict[str, Any]]] = {
     "resnet18": [{"stem": "7x7", "width": 4}, {"stem": "3x3", "width": 2}],
+    "plain18": [{"width": 4}],
     "mlp": [{"width": 16}],
+    "zhang-cnn": [{}, {"padding": "same"}],
+    "efficientnet-b0": [{"width": 8}],
 }
 CASES = [(name, options) for name in models.models.names() for options in SMALL.get(name, [{}])]
 every_model = pytest.mark.parametrize(("name", "options"), CASES)
@@ -50,7 +53,13 @@ def parameters(model: Module) -> int:
         ("resnet18", {"stem": "3x3", "width": 8}, 176_258),
         # torchvision's own, for 1000 classes of colour images
         ("resnet18", {"classes": 1000, "channels": 3}, 11_689_512),
+        ("plain18", {}, 11_001_546),
         ("mlp", {}, 669_706),
+        ("arora-cnn", {}, 1_199_882),
+        ("zhang-cnn", {}, 296_746),
+        ("zhang-cnn", {"padding": "same"}, 403_242),
+        ("efficientnet-b0", {}, 4_667_974),
+        ("efficientnet-b0", {"channels": 3}, 4_668_550),
         ("fast", {}, 166_258),
     ],
 )

@@ -81,6 +81,58 @@ def test_a_basic_block_has_the_names_of_torchvision() -> None:
     ]
 
 
+def test_a_plain_block_has_no_shortcut() -> None:
+    block = nn.BasicBlock(2, 2, shortcut=False).eval()
+    nn.init.zeros_(block.bn2.weight)
+    x = tn.Tensor(np.ones((1, 4, 4, 2), "float32"))
+    assert not block(x).numpy().any()
+    assert nn.BasicBlock(2, 4, 2, shortcut=False).downsample is None
+
+
+def test_an_mbconv_has_the_names_of_torchvision() -> None:
+    names = [name for name, _ in nn.MBConv(4, 6, 3, expand_ratio=6).named_parameters()]
+    assert names == [
+        "block.0.0.weight",
+        "block.0.1.weight",
+        "block.0.1.bias",
+        "block.1.0.weight",
+        "block.1.1.weight",
+        "block.1.1.bias",
+        "block.2.fc1.weight",
+        "block.2.fc1.bias",
+        "block.2.fc2.weight",
+        "block.2.fc2.bias",
+        "block.3.0.weight",
+        "block.3.1.weight",
+        "block.3.1.bias",
+    ]
+
+
+def test_a_dropped_mbconv_leaves_its_shortcut(backend: Backend) -> None:
+    block = nn.MBConv(4, 4, 3, expand_ratio=6, drop_probability=1.0)
+    x = tn.Tensor(np.random.default_rng(0).normal(size=(2, 4, 4, 4)).astype("float32"))
+    np.testing.assert_array_equal(block(x).numpy(), x.numpy())
+    assert not np.array_equal(block.eval()(x).numpy(), x.numpy())
+
+
+def test_an_mbconv_that_changes_the_shape_has_no_shortcut() -> None:
+    x = tn.Tensor(np.ones((1, 5, 5, 4), "float32"))
+    dropped = {"drop_probability": 1.0}
+    assert nn.MBConv(4, 4, 3, stride=2, **dropped)(x).shape == (1, 3, 3, 4)
+    assert nn.MBConv(4, 6, 3, **dropped)(x).numpy().any()
+
+
+def test_squeeze_and_excitation_scales_channels_by_their_means(backend: Backend) -> None:
+    layer = nn.SqueezeExcitation(2, 1)
+    for parameter, value in zip(layer.parameters(), ([1, 0], [0], [0, 1], [0, -1])):
+        parameter.data[...] = backend.asarray(np.reshape(value, parameter.shape), "float32")
+    x = np.random.default_rng(0).normal(size=(3, 2, 2, 2)).astype("float32")
+    mean = x[..., 0].mean(axis=(1, 2)).astype(float)
+    squeezed = mean / (1 + np.exp(-mean))
+    weights = np.stack([np.full(3, 0.5), 1 / (1 + np.exp(1 - squeezed))], axis=1)
+    np.testing.assert_allclose(layer(tn.Tensor(x)).numpy(), x * weights[:, None, None], rtol=1e-5)
+
+
 def test_a_shared_parameter_is_trained_once() -> None:
     first, second = nn.Linear(2, 2), nn.Linear(2, 2)
     second.weight = first.weight

@@ -40,16 +40,22 @@ def test_dropout_draws_for_each_element_alone() -> None:
 
 
 @pytest.mark.parametrize("p", [0.2, 0.5])
-def test_drop_connect_drops_whole_samples(p: float, backend: Any) -> None:
+def test_stochastic_depth_drops_whole_samples(p: float, backend: Any) -> None:
     n = 5000
-    y = F.drop_connect(ones(n, 2, 3, 2), p, generator=generator()).numpy().reshape(n, -1)
+    y = F.stochastic_depth(ones(n, 2, 3, 2), p, generator=generator()).numpy().reshape(n, -1)
     assert np.array_equal(y.min(axis=1), y.max(axis=1))
     kept = y[:, 0] != 0
     assert abs(kept.mean() - (1 - p)) < 5 * np.sqrt(p * (1 - p) / n)
     np.testing.assert_allclose(y[kept], 1 / (1 - p), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["dropout", "drop_connect"])
+def test_stochastic_depth_of_a_batch_drops_all_or_none(backend: Any) -> None:
+    rng = generator()
+    ys = [F.stochastic_depth(ones(3, 2), 0.5, "batch", generator=rng).numpy() for _ in range(20)]
+    assert {tuple(np.unique(y)) for y in ys} == {(0.0,), (2.0,)}
+
+
+@pytest.mark.parametrize("name", ["dropout", "stochastic_depth"])
 class TestBoth:
     """What the two have in common."""
 
@@ -110,12 +116,12 @@ class TestBoth:
     def test_what_is_no_probability_is_refused(self, name: str, p: float) -> None:
         with pytest.raises(ValueError, match=f"{name}.*{p}"):
             getattr(F, name)(ones(3, 2), p)
-        layer = {"dropout": nn.Dropout, "drop_connect": nn.DropConnect}[name]
+        layer = {"dropout": nn.Dropout, "stochastic_depth": nn.StochasticDepth}[name]
         with pytest.raises(ValueError, match=str(p)):
             layer(p)
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout, nn.DropConnect])
+@pytest.mark.parametrize("layer", [nn.Dropout, nn.StochasticDepth])
 def test_layers_follow_train_and_eval(layer: Any) -> None:
     x = ones(100, 4)
     model = nn.Sequential(layer(0.5, generator=generator()))
@@ -124,7 +130,7 @@ def test_layers_follow_train_and_eval(layer: Any) -> None:
     assert (model.train()(x).numpy() == 0).any()
 
 
-@pytest.mark.parametrize("layer", [nn.Dropout, nn.DropConnect])
+@pytest.mark.parametrize("layer", [nn.Dropout, nn.StochasticDepth])
 def test_layers_draw_anew_each_time_from_their_generator(layer: Any) -> None:
     def passes() -> list[np.ndarray]:
         drop = layer(0.5, generator=generator(8))

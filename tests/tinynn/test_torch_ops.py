@@ -30,7 +30,7 @@ TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
 EXCEPTIONS = {
     "argmax": "whole numbers without a gradient: test_argmax_is_pytorchs",
     "dropout": "draws random numbers: test_random.py",
-    "drop_connect": "draws random numbers, and PyTorch has no such function: test_random.py",
+    "stochastic_depth": "draws random numbers, and is torchvision's: test_random.py",
 }
 
 rng = np.random.default_rng(2024)
@@ -254,6 +254,21 @@ for combination in some(
     conv_case(*combination)
 conv_case((3, 3), 1, "same", 1, 1, True)
 conv_case((2, 4), 1, "same", (1, 2), 2, False)  # an odd total: the extra pixel on the right
+
+for size, kernel, sides in (  # (left, right, top, bottom), as TensorFlow pads
+    ((6, 6), (3, 3), (0, 1, 0, 1)),
+    ((6, 7), (5, 5), (2, 2, 1, 2)),
+    ((1, 2), (5, 3), (0, 1, 2, 2)),
+    ((6, 7), (1, 1), (0, 0, 0, 0)),
+):
+    case(
+        "conv2d",
+        f"same, {size}, {kernel}, stride 2",
+        lambda x, w: F.conv2d(x, w, padding="same", stride=2),
+        lambda x, w, sides=sides: nhwc(TF.conv2d(TF.pad(nchw(x), sides), nchw(w), stride=2)),
+        normal(2, *size, 3),
+        normal(4, *kernel, 3),
+    )
 
 case(
     "conv2d",

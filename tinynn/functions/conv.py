@@ -50,16 +50,22 @@ def pair(value: int | tuple[int, int], name: str, least: int = 1) -> Pair:
     return both
 
 
-def resolve_padding(padding: Any, kernel_size: Pair, stride: Pair, dilation: Pair) -> Padding:
+def same_padding(size: int, kernel: int, stride: int, dilation: int) -> Pair:
+    """(before, after) along one axis for ceil(size / stride) windows, an odd pixel after."""
+    windows = -(-size // stride)
+    total = max(0, (windows - 1) * stride + dilation * (kernel - 1) + 1 - size)
+    return total // 2, total - total // 2
+
+
+def resolve_padding(
+    padding: Any, size: Pair, kernel_size: Pair, stride: Pair, dilation: Pair
+) -> Padding:
     """((top, bottom), (left, right)) from an int, a pair (height, width), two pairs, "same" or
-    "valid". "same" keeps the size at stride 1; an odd pixel goes to the bottom and right."""
+    "valid", for an image of `size` (height, width)."""
     if padding == "valid":
         return (0, 0), (0, 0)
     if padding == "same":
-        if stride != (1, 1):
-            raise ValueError(f"conv2d: padding='same' needs stride 1, not {stride}")
-        totals = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
-        rows, columns = ((t // 2, t - t // 2) for t in totals)
+        rows, columns = map(same_padding, size, kernel_size, stride, dilation)
         return rows, columns
     if isinstance(padding, str):
         raise ValueError(f"conv2d: padding must be 'same', 'valid' or numbers, not {padding!r}")
@@ -85,7 +91,7 @@ def conv_geometry(
     shapes = f"(x {x}, w {w})"
     if len(x) != 4 or len(w) != 4:
         raise ValueError(f"conv2d: x must be (N, H, W, C) and w (OC, KH, KW, C/groups) {shapes}")
-    sides = resolve_padding(padding, w[1:3], strides, dilations)
+    sides = resolve_padding(padding, x[1:3], w[1:3], strides, dilations)
     if x[3] != w[3] * groups:
         raise ValueError(
             f"conv2d: x has {x[3]} channels, w expects {w[3] * groups} {shapes}; "
@@ -121,7 +127,9 @@ def conv2d(
 
     input (N, H, W, C), weight (OC, KH, KW, C/groups), bias (OC,) -> (N, OH, OW, OC) with
     OH = floor((H + top + bottom - dilation (KH - 1) - 1) / stride) + 1. `padding`: an int, a pair
-    (height, width), ((top, bottom), (left, right)), "same" or "valid". groups = C: depthwise.
+    (height, width), ((top, bottom), (left, right)), "same" or "valid". "same" pads until
+    OH = ceil(H / stride), an odd pixel at the bottom and right: at a stride above 1 as Keras does
+    (PyTorch refuses it there). groups = C: depthwise.
     """
     x, w = as_tensor(input), as_tensor(weight)
     options = hashable(stride), hashable(padding), hashable(dilation), groups

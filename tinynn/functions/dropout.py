@@ -1,4 +1,4 @@
-"""Dropout, of elements and of whole samples. The generator is passed; the mask is its only draw."""
+"""Dropout of elements and of whole branches. The generator is passed; the mask is its only draw."""
 
 from __future__ import annotations
 
@@ -45,15 +45,20 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Any
     return Mask(p, x.shape, generator or default_generator())(x)
 
 
-def drop_connect(input: Any, p: float, training: bool = True, *, generator: Any = None) -> Tensor:
-    """Zero whole samples (N, ...) with probability p and scale the rest by 1 / (1 - p).
+def stochastic_depth(
+    input: Any, p: float, mode: str = "row", training: bool = True, *, generator: Any = None
+) -> Tensor:
+    """Zero a residual branch (N, ...) with probability p and scale what stays by 1 / (1 - p).
 
-    Placed on a residual branch it drops the block for that sample. Source: Huang et al. 2016;
-    called drop-connect in the EfficientNet code.
+    mode "row" draws for each sample, "batch" once for all: beside the shortcut, the network is
+    then less deep. torchvision's name; the EfficientNet code calls it drop-connect.
+    Source: Huang et al. 2016 (Deep Networks with Stochastic Depth).
     """
-    check_probability("drop_connect", p)
+    check_probability("stochastic_depth", p)
+    if mode not in ("row", "batch"):
+        raise ValueError(f"stochastic_depth: mode must be 'row' or 'batch', not {mode!r}")
     x = as_tensor(input)
     if not training or p == 0:
         return x
-    shape = (x.shape[0],) + (1,) * (x.ndim - 1)
+    shape = (x.shape[0] if mode == "row" else 1,) + (1,) * (x.ndim - 1)
     return Mask(p, shape, generator or default_generator())(x)

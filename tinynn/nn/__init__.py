@@ -1,7 +1,7 @@
 """Modules: layers that own parameters, and the containers that hold them."""
 
 from tinynn.nn import init
-from tinynn.nn.blocks import BasicBlock
+from tinynn.nn.blocks import BasicBlock, Conv2dNormActivation, MBConv, SqueezeExcitation
 from tinynn.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,
@@ -10,7 +10,6 @@ from tinynn.nn.layers import (
     BatchNorm2d,
     Conv2d,
     CrossEntropyLoss,
-    DropConnect,
     Dropout,
     Flatten,
     Identity,
@@ -23,6 +22,7 @@ from tinynn.nn.layers import (
     Sigmoid,
     SiLU,
     Softmax,
+    StochasticDepth,
     Tanh,
 )
 from tinynn.nn.module import Buffer, Module, ModuleList, Parameter, Sequential

@@ -267,18 +267,18 @@ class Dropout(Module):
         return f"p={self.p}"
 
 
-class DropConnect(Module):
-    """Zero whole samples with probability p in training; for residual branches."""
+class StochasticDepth(Module):
+    """Zero a residual branch with probability p in training; see `functional.stochastic_depth`."""
 
-    def __init__(self, p: float, *, generator: Any = None):
-        check_probability("DropConnect", p)
-        self.p, self.generator = p, generator
+    def __init__(self, p: float, mode: str = "row", *, generator: Any = None):
+        check_probability("StochasticDepth", p)
+        self.p, self.mode, self.generator = p, mode, generator
 
     def forward(self, x: Any) -> Tensor:
-        return F.drop_connect(x, self.p, self.training, generator=self.generator)
+        return F.stochastic_depth(x, self.p, self.mode, self.training, generator=self.generator)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, mode={self.mode}"
 
 
 class Flatten(Module):
