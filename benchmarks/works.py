@@ -20,6 +20,7 @@ class Work:
     model: str
     batch: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None  # pixels that images are padded to; None for as they are
     optimizer: str = "adam"
     training: bool = True
 
@@ -38,6 +39,9 @@ WORKS = {
         ),
         Work(name="mlp", model="mlp", batch=128, optimizer="sgd"),
         Work(name="fast", model="fast", batch=256),
+        Work(name="zhang-cnn", model="zhang-cnn", batch=64),
+        Work(name="arora-cnn", model="arora-cnn", batch=128),
+        Work(name="efficientnet-b0", model="efficientnet-b0", batch=128, size=32),
         Work(name="inference-batch128", model="resnet18", batch=128, training=False),
         Work(name="inference-batch1", model="resnet18", batch=1, training=False),
     )
@@ -45,9 +49,8 @@ WORKS = {
 
 
 def batches(work: Work, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """`count` different batches: float32 images (N, 28, 28, 1) and int64 labels (N,)."""
+    """`count` different batches: float32 images (N, H, W, 1) and int64 labels (N,)."""
     data = hwr.data.load("mnist", split="train")
-    loader = Loader(
-        data, work.batch, seed=0, normalize=Normalize(0.1307, 0.3081), shuffle=True, prefetch=0
-    )
+    normalize = Normalize(0.1307, 0.3081, work.size)
+    loader = Loader(data, work.batch, seed=0, normalize=normalize, shuffle=True, prefetch=0)
     return [batch for _, batch in zip(range(count), loader.epoch(0))]
