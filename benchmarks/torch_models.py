@@ -112,6 +112,18 @@ def zhang_cnn() -> nn.Module:
     )
 
 
+class SimpleRNN(nn.Module):
+    """The rows of an image as steps. PyTorch's layer has a second bias vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(28, 128, batch_first=True)
+        self.fc = nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.rnn(x.squeeze(1))[1][0])
+
+
 class SameConv2d(nn.Conv2d):
     """A convolution padded as Keras does: at stride 2, an odd pixel at the bottom and right."""
 
@@ -195,6 +207,7 @@ MODELS = {
     "fast": fast,
     "arora-cnn": arora_cnn,
     "zhang-cnn": zhang_cnn,
+    "simple-rnn": SimpleRNN,
     "efficientnet-b0": efficientnet_b0,
 }
 

@@ -40,6 +40,7 @@ WORKS = {
         Work(name="mlp", model="mlp", batch=128, optimizer="sgd"),
         Work(name="fast", model="fast", batch=256),
         Work(name="zhang-cnn", model="zhang-cnn", batch=64),
+        Work(name="simple-rnn", model="simple-rnn", batch=32),
         Work(name="arora-cnn", model="arora-cnn", batch=128),
         Work(name="efficientnet-b0", model="efficientnet-b0", batch=128, size=32),
         Work(name="inference-batch128", model="resnet18", batch=128, training=False),

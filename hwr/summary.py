@@ -56,7 +56,8 @@ def recording(leaves: list[tuple[str, Module]], calls: list[Any]) -> Iterator[No
 
         def noted(x: Any, *args: Any, **options: Any) -> Any:
             y = forward(x, *args, **options)
-            calls.append((name, module, x.shape, y.shape))
+            output = y[0] if isinstance(y, tuple) else y  # a recurrent layer's last state is left
+            calls.append((name, module, x.shape, output.shape))
             return y
 
         vars(module)["forward"] = noted  # found before the class's own
@@ -81,6 +82,9 @@ def describe(
     elif isinstance(module, nn.Linear):
         weights = live = module.weight.size
         work = valid = weights * (int(np.prod(y_shape)) // y_shape[-1])
+    elif isinstance(module, nn.RNNBase):
+        weights = live = sum(p.size for p in module.parameters() if p.ndim == 2)
+        work = valid = weights * y_shape[1 if module.batch_first else 0]  # once a step
     kind = type(module).__name__
     return Layer(name, kind, y_shape[1:], parameters, weights, live, work, valid)
 

@@ -31,6 +31,7 @@ from tinynn.functions.norm import batch_norm, layer_norm
 from tinynn.functions.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from tinynn.functions.reduce import amax, argmax, max, mean, sum, var
 from tinynn.functions.resize import interpolate
+from tinynn.functions.rnn import gru, lstm, rnn
 from tinynn.functions.shape import (
     cat,
     flatten,

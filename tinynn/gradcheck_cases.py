@@ -533,6 +533,47 @@ def multi_margin_loss(draw: Draw) -> Case:
     )
 
 
+# -- recurrence ----------------------------------------------------------------------------------
+
+
+def recurrent(draw: Draw, gates: int, states: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """[input, states] and [weight_ih, weight_hh, bias_ih, bias_hh], or no biases."""
+    t, n, c, h = draw.integer(1, 4), draw.integer(1, 3), draw.integer(1, 3), draw.integer(1, 3)
+    rows = gates * h
+    weights = [draw.normal(rows, c), draw.normal(rows, h)]
+    biases = [draw.normal(rows), draw.normal(rows)] if draw.flag() else []
+    return [draw.normal(t, n, c), *(draw.normal(n, h) for _ in range(states))], weights + biases
+
+
+@case
+def rnn(draw: Draw) -> Case:
+    nonlinearity = draw.choice(["tanh", "relu"])
+    while True:
+        arrays, weights = recurrent(draw, 1, 1)
+        (x, h), (w_ih, w_hh, *biases) = arrays, weights
+        y = F.rnn(x, h, *weights, nonlinearity=nonlinearity).numpy()
+        a = x @ w_ih.T + np.concatenate([h[None], y[:-1]]) @ w_hh.T + np.sum(biases, axis=0)
+        if nonlinearity == "tanh" or np.abs(a).min() > 1e-3:  # away from the ReLU's kink
+            break
+    return Case(lambda *inputs: F.rnn(*inputs, nonlinearity=nonlinearity), arrays + weights)
+
+
+@case
+def lstm(draw: Draw) -> Case:
+    arrays, weights = recurrent(draw, 4, 2)
+
+    def function(input: Any, h: Any, c: Any, *weights: Any) -> Tensor:
+        return F.stack(F.lstm(input, (h, c), *weights))
+
+    return Case(function, arrays + weights)
+
+
+@case
+def gru(draw: Draw) -> Case:
+    arrays, weights = recurrent(draw, 3, 1)
+    return Case(lambda *inputs: F.gru(*inputs), arrays + weights)
+
+
 # -- random masks: the same mask at every call ---------------------------------------------------
 
 

@@ -8,9 +8,15 @@ from tinynn import nn
 
 
 def initialise(model: nn.Module, generator: np.random.Generator | None) -> None:
-    """Weights of every linear and convolution layer by Glorot and Bengio 2010, biases 0."""
+    """Weights of linear, convolution and recurrent layers by Glorot and Bengio 2010, what a
+    recurrent layer multiplies its own state by orthogonal, biases 0."""
     for module in model.modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.xavier_uniform_(module.weight, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        if not isinstance(module, (nn.Linear, nn.Conv2d, nn.RNN)):
+            continue
+        for name, parameter in module.named_parameters():
+            if name.startswith("weight_hh"):
+                nn.init.orthogonal_(parameter, generator=generator)
+            elif name.startswith("weight"):
+                nn.init.xavier_uniform_(parameter, generator=generator)
+            else:
+                nn.init.zeros_(parameter)

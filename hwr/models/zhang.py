@@ -44,3 +44,30 @@ class ZhangCNN(nn.Module):
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.flatten(self.dropout1(x), 1)
         return self.fc2(self.dropout2(F.relu(self.fc1(x))))
+
+
+@models.register("simple-rnn")
+class SimpleRNN(nn.Module):
+    """(N, H, size, channels) -> logits (N, classes); 21,386 parameters at 28x28.
+
+    Reads an image row by row, from the top: 28 steps of 28 pixels into `width` hidden units with
+    tanh, whose last state is classified. One bias vector, as Keras has it (PyTorch has two).
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 128,
+        classes: int = 10,
+        channels: int = 1,
+        size: int = 28,
+        generator: np.random.Generator | None = None,
+    ):
+        self.rnn = nn.RNN(size * channels, width, batch_first=True, generator=generator)
+        self.rnn.bias_hh_l0 = None  # type: ignore[attr-defined]  # made under its name
+        self.fc = nn.Linear(width, classes, generator=generator)
+        keras.initialise(self, generator)
+
+    def forward(self, x: Any) -> Tensor:
+        _, last = self.rnn(F.flatten(x, 2))  # (N, H, W C): a step is a row
+        return self.fc(last[0])

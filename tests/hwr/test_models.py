@@ -58,6 +58,7 @@ def parameters(model: Module) -> int:
         ("arora-cnn", {}, 1_199_882),
         ("zhang-cnn", {}, 296_746),
         ("zhang-cnn", {"padding": "same"}, 403_242),
+        ("simple-rnn", {}, 21_386),
         ("efficientnet-b0", {}, 4_667_974),
         ("efficientnet-b0", {"channels": 3}, 4_668_550),
         ("fast", {}, 166_258),
@@ -74,6 +75,21 @@ def test_multiply_adds_of_resnet18(stem: str, millions: float) -> None:
     assert all(row.valid_multiply_adds <= row.multiply_adds for row in rows)
     live = sum(row.live_weights for row in rows) / sum(row.weights for row in rows)
     assert round(100 * (1 - live)) == (62 if stem == "7x7" else 0)
+
+
+def test_multiply_adds_of_a_recurrent_layer_count_every_step() -> None:
+    rnn, fc = layers(models.create("simple-rnn"), (28, 28, 1))
+    assert rnn.multiply_adds == 28 * (28 * 128 + 128 * 128)
+    assert rnn.output_shape == (28, 128)
+    assert fc.multiply_adds == 1280
+
+
+def test_simple_rnn_starts_as_in_keras() -> None:
+    rnn = models.create("simple-rnn", seed=0).state_dict()
+    recurrent = rnn["rnn.weight_hh_l0"]
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(128), atol=1e-5)
+    assert np.abs(rnn["rnn.weight_ih_l0"]).max() <= np.sqrt(6 / (28 + 128))
+    assert not rnn["rnn.bias_ih_l0"].any()
 
 
 def test_running_statistics_of_resnet18() -> None:

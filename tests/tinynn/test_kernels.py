@@ -37,6 +37,7 @@ CASES: dict[str, KernelCases] = {}
 COPIED = 0.0  # a choice among its inputs: not one rounding
 ELEMENTWISE = 1e-6  # a handful of roundings, and exp and tanh to one or two
 PRODUCT = 4e-6  # sums of up to a thousand products: about the square root of their number
+RECURRENT = 1e-5  # products one after another, each step's rounding carried on by the next
 NORMALISED = 2e-5  # x - mean loses digits when the mean is ten standard deviations
 DOUBLE = 2e-9  # float64 unit roundoff over float32's, by which a tolerance shrinks
 
@@ -248,6 +249,53 @@ def cross_entropy(draw: Draw) -> Arguments:
 def cross_entropy_grad(draw: Draw) -> Arguments:
     logits, target = cross_entropy(draw)
     return [draw.normal(len(logits)), logits, target]
+
+
+# -- recurrence ----------------------------------------------------------------------------------
+
+
+def a_recurrence(draw: Draw, gates: int) -> Arguments:
+    """x, h and w."""
+    t, n, hidden = draw.integer(1, 5), draw.choice([1, 3, 32]), draw.choice([1, 3, 40])
+    w = draw.normal(gates * hidden, hidden) / np.sqrt(hidden)
+    return [draw.normal(t, n, gates * hidden), draw.normal(n, hidden), w]
+
+
+@cases(RECURRENT)
+def rnn(draw: Draw) -> Arguments:
+    return [*a_recurrence(draw, 1), draw.choice(["tanh", "relu"])]
+
+
+@cases(RECURRENT)
+def rnn_grad(draw: Draw) -> Arguments:
+    x, h, w, nonlinearity = rnn(draw)
+    return [draw.normal(*x.shape), reference.rnn(x, h, w, nonlinearity), w, nonlinearity]
+
+
+@cases(RECURRENT)
+def lstm(draw: Draw) -> Arguments:
+    x, h, w = a_recurrence(draw, 4)
+    return [x, h, draw.normal(*h.shape), w]
+
+
+@cases(RECURRENT)
+def lstm_grad(draw: Draw) -> Arguments:
+    x, h, c, w = lstm(draw)
+    y, gates = reference.lstm(x, h, c, w)
+    return [draw.normal(*y.shape), y, gates, c, w]
+
+
+@cases(RECURRENT)
+def gru(draw: Draw) -> Arguments:
+    x, h, w = a_recurrence(draw, 3)
+    return [x, h, w, draw.normal(len(w))]
+
+
+@cases(RECURRENT)
+def gru_grad(draw: Draw) -> Arguments:
+    x, h, w, b = gru(draw)
+    y, gates = reference.gru(x, h, w, b)
+    return [draw.normal(*y.shape), y, gates, h, w]
 
 
 # -- random masks and optimisers -----------------------------------------------------------------

@@ -288,6 +288,36 @@ case(
 )
 
 
+# -- recurrence -------------------------------------------------------------------------------
+
+
+def recurrent_case(name: str, kind: str, gates: int, states: int, bias: bool) -> None:
+    """A layer of 4 units over 5 steps of 3 samples with 2 numbers each."""
+    sizes = [(3, 4)] * states + [(4 * gates, 2), (4 * gates, 4)] + [(4 * gates,)] * (2 * bias)
+    pack = (lambda hx: tuple(hx)) if states > 1 else (lambda hx: hx[0])
+    options = {"nonlinearity": kind.removeprefix("rnn_")} if name == "rnn" else {}
+
+    def ours(x: Any, *arrays: Any) -> Any:
+        y = getattr(F, name)(x, pack(arrays[:states]), *arrays[states:], **options)
+        return F.cat([y[0], y[1][-1:]]) if states > 1 else y  # every h, and the last c
+
+    def theirs(x: Any, *arrays: Any) -> Any:
+        hx = pack([state[None] for state in arrays[:states]])
+        settings = bias, 1, 0.0, False, False, False  # layers, dropout, train, both ways, ...
+        y, *last = getattr(torch, kind)(x, hx, arrays[states:], *settings)
+        return torch.cat([y, last[1]]) if states > 1 else y
+
+    arrays = [0.5 * normal(*size) for size in sizes]
+    case(name, f"{kind} bias {bias}", ours, theirs, normal(5, 3, 2), *arrays)
+
+
+for bias in (True, False):
+    recurrent_case("rnn", "rnn_tanh", 1, 1, bias)
+    recurrent_case("rnn", "rnn_relu", 1, 1, bias)
+    recurrent_case("lstm", "lstm", 4, 2, bias)
+    recurrent_case("gru", "gru", 3, 1, bias)
+
+
 # -- pooling ----------------------------------------------------------------------------------
 
 

@@ -26,3 +26,4 @@ from tinynn.nn.layers import (
     Tanh,
 )
 from tinynn.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
+from tinynn.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell
