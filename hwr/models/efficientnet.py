@@ -53,7 +53,7 @@ class EfficientNetB0(nn.Module):
         def scaled(channels: int) -> int:
             return max(8, round(channels * width / 32 / 8) * 8)
 
-        norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
+        norm = keras.batch_norm
         conv = partial(nn.Conv2dNormActivation, norm_layer=norm, generator=generator)
         block = partial(nn.MBConv, norm_layer=norm, generator=generator)
         parts: list[nn.Module] = [conv(channels, width, 3, 2)]
@@ -74,8 +74,7 @@ class EfficientNetB0(nn.Module):
         for module in self.features.modules():
             if isinstance(module, nn.Conv2d):  # fan_out of one group, as Keras counts it
                 scale = 2.0 * module.groups
-                options: dict[str, Any] = {"mode": "fan_out", "generator": generator}
-                nn.init.variance_scaling_(module.weight, scale, **options)
+                nn.init.variance_scaling_(module.weight, scale, "fan_out", generator=generator)
 
     def forward(self, x: Any) -> Tensor:
         x = F.flatten(self.features(x), 1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from tinynn import nn
+
+batch_norm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)  # Keras counts momentum from 1: .99
 
 
 def initialise(model: nn.Module, generator: np.random.Generator | None) -> None:

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import tinynn as tn
+from hwr.config import Config
 from hwr.data.augment import VIEWS
 from hwr.evaluate import load_run, split_loader
+from hwr.recipes import recipes
 from hwr.statistics import wilson_interval
 from tinynn import functional as F
 
@@ -75,6 +77,15 @@ def test_test_time_augmentation_averages_probabilities_and_is_named(cli: Cli, fo
     assert plain["loss"] != values["loss"]
     text = cli("evaluate", folder, "--tta", "shifts").out
     assert text.startswith("test-time augmentation: shifts, the mean of 5 readings\ntest accuracy")
+
+
+def test_images_are_padded_to_the_size_of_the_recipe() -> None:
+    """Zhang's EfficientNet reads 32x32 pixels."""
+    config = Config(recipe=recipes.get("zhang-efficientnet-b0"))
+    images, _ = next(split_loader(config, "test").epoch(0))
+    assert images.shape == (500, 32, 32, 1)
+    assert not images[:, :2].any()
+    assert images.max() == 1.0
 
 
 def test_text_names_the_most_frequent_errors(cli: Cli, folder: Path) -> None:

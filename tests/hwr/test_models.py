@@ -23,6 +23,10 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "mlp": [{"width": 16}],
     "zhang-cnn": [{}, {"padding": "same"}],
     "efficientnet-b0": [{"width": 8}],
+    "ahlawat-cnn": [
+        {"layers": 4},
+        {"kernel_size": 3, "maps": 8, "stride": [2, 1, 2], "padding": "valid", "dilation": 2},
+    ],
 }
 CASES = [(name, options) for name in models.models.names() for options in SMALL.get(name, [{}])]
 every_model = pytest.mark.parametrize(("name", "options"), CASES)
@@ -59,6 +63,10 @@ def parameters(model: Module) -> int:
         ("zhang-cnn", {}, 296_746),
         ("zhang-cnn", {"padding": "same"}, 403_242),
         ("simple-rnn", {}, 21_386),
+        ("ahlawat-cnn", {"layers": 3}, 42_458),
+        ("ahlawat-cnn", {"layers": 4}, 51_882),
+        ("ahlawat-cnn", {"kernel_size": 3, "maps": [8, 16, 24]}, 80 + 1_168 + 3_480 + 11_770),
+        ("deotte-cnn", {}, 326_410),
         ("efficientnet-b0", {}, 4_667_974),
         ("efficientnet-b0", {"channels": 3}, 4_668_550),
         ("fast", {}, 166_258),
@@ -199,6 +207,14 @@ def test_what_is_no_model_is_refused() -> None:
         models.create("mlp", depth=3)
     with pytest.raises(UserError, match=r"model 'resnet18': .*positive integer, not 0"):
         models.create("resnet18", width=0)
+    with pytest.raises(UserError, match=r"model 'zhang-cnn': .*'valid' or 'same', not 'full'"):
+        models.create("zhang-cnn", padding="full")
+    with pytest.raises(UserError, match="model 'ahlawat-cnn': layers must be 3 or 4, not 5"):
+        models.create("ahlawat-cnn", layers=5)
+    with pytest.raises(UserError, match=r"stride must be one number or 3, one a layer, not \[1, 2"):
+        models.create("ahlawat-cnn", stride=[1, 2])
+    with pytest.raises(UserError, match="layer 3 leaves no pixel of the 28x28"):
+        models.create("ahlawat-cnn", padding="valid", stride=3)
 
 
 @pytest.mark.parametrize("name", hwr.data.datasets.names())
