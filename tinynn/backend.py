@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -86,9 +87,31 @@ def _load_reference() -> Backend:
 
 
 def _load_numpy() -> Backend:
-    from tinynn.kernels import cpu  # imports numba: only when first used
+    try:
+        kernels = _cpu_kernels()
+    except Exception as error:  # of numba or LLVM, which may not know this machine
+        warnings.warn(
+            f"tinynn: the CPU kernels cannot be compiled here ({type(error).__name__}: {error}); "
+            "the reference kernels, in NumPy, do their work, more slowly",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        kernels = {}
+    return get_backend("reference").override("numpy", **kernels)
 
-    return get_backend("reference").override("numpy", **cpu.KERNELS)
+
+def _cpu_kernels() -> dict[str, Any]:
+    import numba  # only when first used: it takes a while
+
+    if numba.config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set")
+    from tinynn.kernels.cpu_microkernel import announce_compilation, microkernel
+
+    announce_compilation()
+    microkernel()
+    from tinynn.kernels import cpu
+
+    return cpu.KERNELS
 
 
 def _load_cupy() -> Backend:

@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -325,19 +326,8 @@ def emit_microkernel(module: ir.Module, tile: Tile) -> None:
 def compile_functions(
     emit: Callable[[ir.Module, Tile], None], tile: Tile, *more_sources: Path
 ) -> Any:
-    """The machine code of what `emit` writes; its file is named after all it depends on: this
-    file's text, that of the file of `emit`, and of `more_sources`."""
-    sources = {Path(__file__), Path(emit.__code__.co_filename), *more_sources}
-    ingredients = (
-        emit.__name__,
-        sorted(source.read_text() for source in sources),
-        tile,
-        llvm.get_host_cpu_name(),
-        llvm.get_host_cpu_features().flatten(),
-        llvmlite.__version__,
-    )
-    name = hashlib.sha256(repr(ingredients).encode()).hexdigest()[:24]
-    file = cache_folder() / f"{emit.__name__}-{name}.o"
+    """The machine code of what `emit` writes, compiled or read from disk."""
+    file = object_file(emit, tile, *more_sources)
     if file.is_file():
         return _load(file.read_bytes())
     module = ir.Module(emit.__name__)
@@ -351,6 +341,33 @@ def compile_functions(
     except OSError:
         pass  # a read-only installation compiles anew in every process (0.1 s)
     return _load(code)
+
+
+def object_file(emit: Callable[[ir.Module, Tile], None], tile: Tile, *more_sources: Path) -> Path:
+    """Where its machine code is kept. The name follows from all it depends on: this file's text,
+    that of the file of `emit`, and of `more_sources`; and from the machine."""
+    sources = {Path(__file__), Path(emit.__code__.co_filename), *more_sources}
+    ingredients = (
+        emit.__name__,
+        sorted(source.read_text() for source in sources),
+        tile,
+        llvm.get_host_cpu_name(),
+        llvm.get_host_cpu_features().flatten(),
+        llvmlite.__version__,
+    )
+    name = hashlib.sha256(repr(ingredients).encode()).hexdigest()[:24]
+    return cache_folder() / f"{emit.__name__}-{name}.o"
+
+
+def announce_compilation() -> None:
+    """Say on standard error, if nothing is compiled yet, why the first seconds pass in silence."""
+    if not object_file(emit_microkernel, host_tile()).is_file():
+        print(
+            f"tinynn: compiling the CPU kernels for this machine ({llvm.get_host_cpu_name()}), "
+            "which takes some seconds; later runs find them ready",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def cache_folder() -> Path:

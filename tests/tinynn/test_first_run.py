@@ -1,0 +1,64 @@
+"""Kernels are compiled on the first run of all, which says so, and are ready for the next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinynn import backend
+
+PROGRAM = """
+import numpy as np, tinynn as tn
+from tinynn import functional as F
+rng = np.random.default_rng(0)
+x = tn.Tensor(rng.normal(size=(4, 9, 9, 16)).astype("float32"))
+w = tn.Tensor(rng.normal(size=(32, 3, 3, 16)).astype("float32"), requires_grad=True)
+F.relu(F.conv2d(x, w)).sum().backward()
+print(float(np.abs(w.grad).sum()))
+"""
+
+
+def run(**environment: str) -> tuple[float, str]:
+    """What the program prints, and its standard error."""
+    result = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "PYTHONWARNINGS": "error", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(result.stdout), result.stderr
+
+
+def test_only_the_first_run_compiles_and_it_says_so(tmp_path: Path) -> None:
+    first, said = run(NUMBA_CACHE_DIR=str(tmp_path))
+    assert said.startswith("tinynn: compiling the CPU kernels")
+    assert said.count("\n") == 1
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    second, said = run(NUMBA_CACHE_DIR=str(tmp_path))
+    assert said == ""
+    assert second == first
+    assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_without_a_compiler_the_reference_kernels_serve() -> None:
+    answer, said = run(NUMBA_DISABLE_JIT="1", PYTHONWARNINGS="default")
+    assert "NUMBA_DISABLE_JIT is set" in said
+    assert "the reference kernels" in said
+    np.testing.assert_allclose(answer, run()[0], rtol=1e-6)
+
+
+def test_a_machine_that_llvm_does_not_know_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such target")
+
+    monkeypatch.setattr("tinynn.kernels.cpu_microkernel.microkernel", fail)
+    load = backend._LOADERS["numpy"]
+    with pytest.warns(RuntimeWarning, match="no such target.*reference"):
+        kernels = load().kernels
+    assert kernels == backend.get_backend("reference").kernels
