@@ -63,10 +63,18 @@ def test_variance_beside_an_outlier_in_the_first_row() -> None:
     np.testing.assert_allclose(var, wide.var(axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 5, 8, 13, 31, 32, 33, 72])
-def test_max_pooling_of_every_width(channels: int, threads: int) -> None:
-    x = np.round(2 * numbers(40, 14, 14, channels))
-    geometry: Any = ((3, 3), (2, 2), (1, 1), (1, 1), False)
+WINDOWS: dict[str, Any] = {
+    "overlapping": ((3, 3), (2, 2), (1, 1), (1, 1), False),
+    "side by side": ((2, 2), (2, 2), (0, 0), (1, 1), False),
+    "with gaps": ((1, 2), (2, 3), (0, 1), (1, 1), False),
+}
+
+
+@pytest.mark.parametrize("geometry", WINDOWS.values(), ids=WINDOWS)
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 6, 8, 13, 31, 32, 33, 72])
+@pytest.mark.parametrize("n", [0, 1, 40])
+def test_max_pooling_of_every_width(n: int, channels: int, geometry: Any, threads: int) -> None:
+    x = np.round(2 * numbers(n, 14, 13, channels))
     y, tap = cpu_pool.max_pool2d(x, *geometry)
     expected, expected_tap = reference.max_pool2d(x, *geometry)
     np.testing.assert_array_equal(y, expected)
@@ -75,6 +83,17 @@ def test_max_pooling_of_every_width(channels: int, threads: int) -> None:
     dx = cpu_pool.max_pool2d_grad(dy, tap, x.shape, *geometry)
     expected = reference.max_pool2d_grad(dy, tap, x.shape, *geometry)
     np.testing.assert_allclose(dx, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3, 5), (1, 1, 1, 3), (7, 5, 6, 33), (64, 24, 24, 96)])
+def test_the_mean_of_whole_images(shape: tuple[int, ...], threads: int) -> None:
+    x = numbers(*shape)
+    y = cpu_pool.global_avg_pool2d(x)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(y, reference.global_avg_pool2d(wide), atol=1e-6)
+    dx = cpu_pool.global_avg_pool2d_grad(y, shape)
+    np.testing.assert_allclose(dx, reference.global_avg_pool2d_grad(y, shape), rtol=2e-7)
+    assert dx.flags.c_contiguous
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 63, 1000, 500_001])

@@ -149,6 +149,17 @@ def avg_pool2d_grad(draw: Draw) -> Arguments:
     return [draw.normal(*reference.avg_pool2d(x, *geometry).shape), x.shape, *geometry]
 
 
+@cases(ELEMENTWISE)
+def global_avg_pool2d(draw: Draw) -> Arguments:
+    return [draw.normal(*draw.shape(3, 3), draw.choice([1, 3, 31, 33]))]
+
+
+@cases(ELEMENTWISE)
+def global_avg_pool2d_grad(draw: Draw) -> Arguments:
+    (x,) = global_avg_pool2d(draw)
+    return [draw.normal(len(x), 1, 1, x.shape[3]), x.shape]
+
+
 # -- normalisation -------------------------------------------------------------------------------
 
 

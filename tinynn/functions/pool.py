@@ -8,7 +8,6 @@ from tinynn.autograd import Function
 from tinynn.backend import Array
 from tinynn.functions.conv import pair
 from tinynn.functions.math import as_tensor
-from tinynn.functions.reduce import mean
 from tinynn.kernels.geometry import Pair, pool_output_size
 from tinynn.tensor import Tensor
 
@@ -42,6 +41,17 @@ class AvgPool2d(Function):
 
     def backward(self, dy: Array) -> Array:
         return self.kernels.avg_pool2d_grad(dy, self.x_shape, *self.geometry)
+
+
+class GlobalAvgPool2d(Function):
+    """The mean of each image and channel."""
+
+    def forward(self, x: Array) -> Array:
+        self.x_shape = x.shape
+        return self.kernels.global_avg_pool2d(x)
+
+    def backward(self, dy: Array) -> Array:
+        return self.kernels.global_avg_pool2d_grad(dy, self.x_shape)
 
 
 def check_pool(
@@ -115,4 +125,4 @@ def adaptive_avg_pool2d(input: Any, output_size: int | Pair) -> Tensor:
         raise ValueError(f"adaptive_avg_pool2d: only output_size 1 is offered, not {output_size}")
     if x.ndim != 4:
         raise ValueError(f"adaptive_avg_pool2d: input must be (N, H, W, C), not {x.shape}")
-    return mean(x, (1, 2), keepdim=True)
+    return GlobalAvgPool2d()(x)

@@ -45,6 +45,12 @@ class Reduction(Function):
         xp = namespace(dy)
         return dy if self.keepdim or not self.dims else xp.expand_dims(dy, self.dims)
 
+    def stretch(self, dy: Array) -> Array:
+        """A gradient in the input's shape, in memory of its own: fast kernels want no views."""
+        dx = namespace(dy).empty(self.shape, dy.dtype)
+        dx[...] = self.expand(dy)
+        return dx
+
     def count(self) -> int:
         """Elements that went into each output."""
         n = 1
@@ -61,7 +67,7 @@ class Sum(Reduction):
         return namespace(x).asarray(x.sum(axis=self.dims, keepdims=self.keepdim))
 
     def backward(self, dy: Array) -> Array:
-        return namespace(dy).broadcast_to(self.expand(dy), self.shape)
+        return self.stretch(dy)
 
 
 class Mean(Reduction):
@@ -72,7 +78,7 @@ class Mean(Reduction):
         return namespace(x).asarray(x.mean(axis=self.dims, keepdims=self.keepdim))
 
     def backward(self, dy: Array) -> Array:
-        return namespace(dy).broadcast_to(self.expand(dy) / self.count(), self.shape)
+        return self.stretch(dy / self.count())
 
 
 class Var(Reduction):

@@ -17,6 +17,8 @@ KERNELS: dict[str, Any] = {
     "max_pool2d_grad": cpu_pool.max_pool2d_grad,
     "avg_pool2d": cpu_pool.avg_pool2d,
     "avg_pool2d_grad": cpu_pool.avg_pool2d_grad,
+    "global_avg_pool2d": cpu_pool.global_avg_pool2d,
+    "global_avg_pool2d_grad": cpu_pool.global_avg_pool2d_grad,
     "batch_norm": cpu_norm.batch_norm,
     "batch_norm_grad": cpu_norm.batch_norm_grad,
     "batch_norm_inference": cpu_norm.batch_norm_inference,

@@ -37,6 +37,7 @@ BYTE = ir.IntType(8)
 FUSE = ("contract",)  # a product and a sum may become one instruction, rounded once
 UNROLL = 4  # vectors of each array in one turn of a loop
 ROWS = 64  # of a matrix, read strip by strip; so few, because their sums are float32
+PIXELS, BLOCK = 64, 512  # so many pixels, or so many elements of them, are done strip by strip
 QUICK = 1 << 16  # elements: fewer are done before a second thread would take its share
 
 # ---------------------------------------------------------------------------------------------
@@ -306,8 +307,7 @@ class Columns(Loop):
         blocks = build.sdiv(build.add(build.sub(hi, lo), INT(ROWS - 1)), INT(ROWS))
         with emit.loop(blocks, []) as loop:  # rows that are near each other are read together
             row = build.add(lo, build.mul(loop.index, INT(ROWS)))
-            left = build.sub(hi, row)
-            rows = build.select(build.icmp_signed("<", left, INT(ROWS)), left, INT(ROWS))
+            rows = smallest(build, build.sub(hi, row), INT(ROWS))
             first = {name: build.mul(row, channels) for name in self.arrays}
             first |= {name: INT(0) for name in self.numbers}
             first |= {name: build.mul(thread, channels) for name in self.scratch}
@@ -352,14 +352,87 @@ def columns(
     return lambda formula: Columns(formula, outputs, job, scratch)
 
 
-class Gather(Loop):
-    """For every pixel of a target: a formula for each source pixel that a table lists for it.
+class Pixels(Loop):
+    """For every pixel of one image and those of another that a table lists for it: pooling.
 
     Pixel p of every sample (of `positions`) has the pairs first[p] .. first[p + 1] - 1; a pair is
-    the `offset` of a source pixel in its sample (of `source_size` elements) and a number. The
-    outputs are carried from pair to pair in registers; `start` is their value before the first.
-    `taps` are uint8, all else is float32. A task is a target pixel.
+    the `offset` of a listed pixel in its sample (of `listed_size` elements) and a number, which
+    the formula has after the `*`. `taps` are uint8, all else is float32. A task is a pixel.
     """
+
+    values: dict[str, Any]  # of the job's fields, in the function that is being written
+
+    def emit(self, module: ir.Module, tile: Tile) -> None:
+        emit = Emitter(module, self.name, 4, tile.lanes)
+        build = emit.build
+        lo, hi, _, _ = emit.function.args
+        names = ["channels", "positions", "listed_size", "first", "offsets", "numbers"]
+        self.values = {name: self.field(emit, name, INT) for name in [*names, *self.arrays]}
+        channels, positions, size = (self.values[name] for name in names[:3])
+        block = smallest(build, INT(PIXELS), build.add(build.sdiv(INT(BLOCK), channels), INT(1)))
+        blocks = build.sdiv(build.add(build.sub(hi, lo), build.sub(block, INT(1))), block)
+        with emit.loop(blocks, []) as loop:
+            begin = build.add(lo, build.mul(loop.index, block))
+            count = smallest(build, block, build.sub(hi, begin))
+            sample = build.sdiv(begin, positions)
+            first = [build.sub(begin, build.mul(sample, positions)), build.mul(sample, size)]
+            for offset, vectors in strips(emit, tile, channels):  # narrow ones: few turns each
+                with emit.loop(count, first) as pixels:
+                    position, base = pixels.carried
+                    place = build.mul(build.add(begin, pixels.index), channels)
+                    place, listed = build.add(place, offset), build.add(base, offset)
+                    self.emit_pixel(emit, position, place, listed, vectors)
+                    following = build.add(position, INT(1))
+                    last = build.icmp_signed("==", following, positions)
+                    pixels.carried = [
+                        build.select(last, INT(0), following),
+                        build.select(last, build.add(base, size), base),
+                    ]
+        emit.finish()
+
+    def emit_pixel(
+        self, emit: Emitter, position: Any, place: Any, listed: Any, vectors: range
+    ) -> None:
+        """Some channels of a pixel: at `place`, and of the listed ones at `listed` + offset."""
+        raise NotImplementedError
+
+    def pairs(self, emit: Emitter, position: Any) -> tuple[Any, Callable[[Any], Any]]:
+        """The number of pairs; and a function from a pair's index to its offset and number."""
+        build = emit.build
+        first, offsets = (emit.pointer(self.values[name], INT) for name in ("first", "offsets"))
+        numbers = emit.pointer(self.values["numbers"])
+        begin, end = (build.load(emit.at(emit.at(first, position), i)) for i in (0, 1))
+
+        def pair(index: Any) -> tuple[Any, Any]:
+            place = build.add(begin, index)
+            number = emit.spread(build.load(emit.at(numbers, place)))
+            return build.load(emit.at(offsets, place)), number
+
+        return build.sub(end, begin), pair
+
+    def load(self, emit: Emitter, name: str, place: Any) -> Any:
+        if name != "taps":
+            return emit.load_vector(emit.at(emit.pointer(self.values[name]), place))
+        load = emit.build.load(self.taps(emit, place))
+        load.align = 1
+        return emit.build.uitofp(load, emit.vector)
+
+    def store(self, emit: Emitter, value: Any, name: str, place: Any) -> None:
+        if name != "taps":
+            return emit.store_vector(value, emit.at(emit.pointer(self.values[name]), place))
+        pointer = self.taps(emit, place)
+        store = emit.build.store(emit.build.fptoui(value, pointer.type.pointee), pointer)
+        store.align = 1
+
+    def taps(self, emit: Emitter, place: Any) -> Any:
+        """A pointer to some bytes."""
+        address = emit.build.add(self.values["taps"], place)
+        return emit.pointer(address, ir.VectorType(BYTE, emit.lanes))
+
+
+class Gather(Pixels):
+    """Every pixel is made of the listed ones. The outputs are carried from pair to pair in
+    registers; `start` is their value before the first."""
 
     def __init__(
         self, formula: Callable[..., Any], outputs: str, job: np.dtype, start: tuple[float, ...]
@@ -367,80 +440,65 @@ class Gather(Loop):
         super().__init__(formula, outputs, job)
         self.start = start
 
-    def emit(self, module: ir.Module, tile: Tile) -> None:
-        emit = Emitter(module, self.name, 4, tile.lanes)
+    def emit_pixel(
+        self, emit: Emitter, position: Any, place: Any, listed: Any, vectors: range
+    ) -> None:
         build = emit.build
-        lo, hi, _, _ = emit.function.args
-        names = "channels positions source_size first offsets numbers"
-        channels, positions, size, first, offsets, numbers = (
-            self.field(emit, name, INT) for name in names.split()
-        )
-        first, offsets = emit.pointer(first, INT), emit.pointer(offsets, INT)
-        numbers = emit.pointer(numbers)
-        with emit.loop(build.sub(hi, lo), []) as loop:
-            target = build.add(lo, loop.index)
-            sample = build.sdiv(target, positions)
-            position = build.sub(target, build.mul(sample, positions))
-            pair = build.load(emit.at(first, position))
-            count = build.sub(build.load(emit.at(emit.at(first, position), 1)), pair)
-            base, target = build.mul(sample, size), build.mul(target, channels)
-            for offset, vectors in strips(emit, tile, channels):
-                start = [emit.constant(value) for value in self.start for _ in vectors]
-                with emit.loop(count, start) as pairs:
-                    place = build.add(pair, pairs.index)
-                    source = build.add(base, build.load(emit.at(offsets, place)))
-                    number = emit.spread(build.load(emit.at(numbers, place)))
-                    source = build.add(source, offset)
-                    pairs.carried = self.emit_pair(emit, source, number, pairs.carried, vectors)
-                values = iter(pairs.carried)
-                for name in self.outputs:
-                    for v in vectors:
-                        place = build.add(build.add(target, offset), INT(v))
-                        self.store(emit, next(values), name, place)
-        emit.finish()
-
-    def emit_pair(
-        self, emit: Emitter, source: Any, number: Any, carried: list[Any], vectors: range
-    ) -> list[Any]:
-        """The carried values after one source pixel."""
-        values = dict(
-            zip([(name, v) for name in self.outputs for v in vectors], carried, strict=True)
-        )
-        for v in vectors:
-            place = emit.build.add(source, INT(v))
-            known = {name: values[name, v] for name in self.outputs}
-            known |= dict.fromkeys(self.numbers, number)
-            for name in self.inputs:
-                if name not in known:
-                    known[name] = self.load(emit, name, place)
-            for name, value in self.results(emit, known).items():
-                values[name, v] = value
-        return list(values.values())
-
-    def load(self, emit: Emitter, name: str, place: Any) -> Any:
-        if name != "taps":
-            return emit.load_vector(self.array(emit, name, place))
-        load = emit.build.load(self.taps(emit, place))
-        load.align = 1
-        return emit.build.uitofp(load, emit.vector)
-
-    def store(self, emit: Emitter, value: Any, name: str, place: Any) -> None:
-        if name != "taps":
-            return emit.store_vector(value, self.array(emit, name, place))
-        pointer = self.taps(emit, place)
-        store = emit.build.store(emit.build.fptoui(value, pointer.type.pointee), pointer)
-        store.align = 1
-
-    def taps(self, emit: Emitter, place: Any) -> Any:
-        """A pointer to some bytes."""
-        address = emit.build.add(self.field(emit, "taps", INT), place)
-        return emit.pointer(address, ir.VectorType(BYTE, emit.lanes))
+        keys = [(name, v) for name in self.outputs for v in vectors]
+        start = [emit.constant(value) for value in self.start for _ in vectors]
+        count, pair = self.pairs(emit, position)
+        with emit.loop(count, start) as loop:
+            values = dict(zip(keys, loop.carried, strict=True))
+            offset, number = pair(loop.index)
+            source = build.add(listed, offset)
+            for v in vectors:
+                known = {name: values[name, v] for name in self.outputs}
+                known |= dict.fromkeys(self.numbers, number)
+                for name in self.inputs:
+                    if name not in known:
+                        known[name] = self.load(emit, name, build.add(source, INT(v)))
+                for name, value in self.results(emit, known).items():
+                    values[name, v] = value
+            loop.carried = list(values.values())
+        for (name, v), value in zip(keys, loop.carried, strict=True):
+            self.store(emit, value, name, build.add(place, INT(v)))
 
 
 def gather(
     outputs: str, job: np.dtype, start: tuple[float, ...]
 ) -> Callable[[Callable[..., Any]], Gather]:
     return lambda formula: Gather(formula, outputs, job, start)
+
+
+class Scatter(Pixels):
+    """Every pixel makes the listed ones, which belong to it alone."""
+
+    def emit_pixel(
+        self, emit: Emitter, position: Any, place: Any, listed: Any, vectors: range
+    ) -> None:
+        build = emit.build
+        reads = [name for name in self.arrays if name in self.inputs]
+        known = {
+            v: {name: self.load(emit, name, build.add(place, INT(v))) for name in reads}
+            for v in vectors
+        }
+        count, pair = self.pairs(emit, position)
+        with emit.loop(count, []) as loop:
+            offset, number = pair(loop.index)
+            target = build.add(listed, offset)
+            for v in vectors:
+                numbers = dict.fromkeys(self.numbers, number)
+                for name, value in self.results(emit, known[v] | numbers).items():
+                    self.store(emit, value, name, build.add(target, INT(v)))
+
+
+def scatter(outputs: str, job: np.dtype) -> Callable[[Callable[..., Any]], Scatter]:
+    return lambda formula: Scatter(formula, outputs, job)
+
+
+def smallest(build: Any, a: Any, b: Any) -> Any:
+    """The smaller of two integers."""
+    return build.select(build.icmp_signed("<", a, b), a, b)
 
 
 @intrinsic

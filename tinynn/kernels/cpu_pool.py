@@ -1,21 +1,22 @@
-"""Pooling and its gradients: every pixel gathers from a list of pixels. Drop-ins.
+"""Pooling and its gradients: every pixel has a list of pixels under its window. Drop-ins.
 
-Forward, an output pixel gathers from the input pixels under its window; backward, an input pixel
-gathers from the outputs whose window it was in, so that none has to be added to twice. The lists
-are made once for each geometry, and the best so far (or the sum) stays in registers.
+Forward, an output pixel gathers from the input pixels under its window. Backward, where windows
+overlap, an input pixel gathers from the outputs whose window it was in, so that none has to be
+added to twice; where they do not, an output scatters to its window, and each input is written
+once. The lists are made once for each geometry, and the best so far (or the sum) stays in
+registers.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import QUICK, Gather, gather, larger, where
+from tinynn.kernels.cpu_loops import QUICK, Pixels, gather, larger, scatter, where
 from tinynn.kernels.cpu_parallel import Job, job_type, run
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair
@@ -23,10 +24,10 @@ from tinynn.kernels.memory import empty
 
 Array = Any
 
-POOL = job_type("channels positions source_size first offsets numbers x y dy dx taps")
+POOL = job_type("channels positions listed_size first offsets numbers x y dy dx taps")
 
 # ---------------------------------------------------------------------------------------------
-# Formulas. What follows the * is the number of a (target pixel, source pixel) pair.
+# Formulas. What follows the * is the number of a pair: the tap, or the input's share.
 # ---------------------------------------------------------------------------------------------
 
 
@@ -41,6 +42,11 @@ def add_if_won(dy, taps, dx, *, tap):
     return dx + where(taps == tap, dy, 0)
 
 
+@scatter("dx", POOL)
+def give_to_winner(dy, taps, *, tap):
+    return where(taps == tap, dy, 0)
+
+
 @gather("y", POOL, start=(0.0,))
 def add_share(x, y, *, share):
     return y + share * x
@@ -51,77 +57,103 @@ def add_share_back(dy, dx, *, share):
     return dx + share * dy
 
 
+@scatter("dx", POOL)
+def give_shares(dy, *, share):
+    return share * dy
+
+
 # ---------------------------------------------------------------------------------------------
 # Lists of pixels
 # ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Windows:
-    """Where the windows lie: all pooling kernels' common arguments."""
+    """All (input pixel, output pixel, number) with the input in the image and under the output's
+    window; and the jobs that list them. The number is the tap, unless `numbers` says otherwise."""
 
-    x_shape: tuple[int, ...]
-    kernel_size: Pair
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    ceil_mode: bool
+    def __init__(
+        self,
+        x_shape: tuple[int, ...],
+        kernel_size: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        ceil_mode: bool,
+    ):
+        geometry = (kernel_size, stride, padding, dilation, ceil_mode)
+        n, h, w, self.channels = self.x_shape = x_shape
+        self.out = oh, ow = reference.pool_geometry(x_shape, *geometry)[0]
+        self.y_shape = n, oh, ow, self.channels
+        self.pixels = {"x": h * w, "y": oh * ow}  # of a sample
+        kh, kw = kernel_size
+        tap_row, tap_column, i, j = np.indices((kh, kw, oh, ow)).reshape(4, -1)
+        row = i * stride[0] - padding[0] + tap_row * dilation[0]
+        column = j * stride[1] - padding[1] + tap_column * dilation[1]
+        live = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+        self.inputs, self.outputs = (row * w + column)[live], (i * ow + j)[live]
+        self.numbers = (tap_row * kw + tap_column)[live]  # in order
+        visits = np.bincount(self.inputs, minlength=h * w)
+        self.disjoint, self.cover = visits.max(initial=0) <= 1, visits.min(initial=1) >= 1
 
-    @property
-    def out(self) -> Pair:
-        geometry = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
-        return reference.pool_geometry(self.x_shape, *geometry)[0]
+    @cached_property
+    def of_outputs(self) -> Job:
+        """For each output the inputs under its window."""
+        return self.lists(self.outputs, self.inputs, "y", "x")
+
+    @cached_property
+    def of_inputs(self) -> Job:
+        """For each input the outputs whose window it is in."""
+        return self.lists(self.inputs, self.outputs, "x", "y")
+
+    def lists(self, pixel: np.ndarray, listed: np.ndarray, image: str, other: str) -> Job:
+        order = np.argsort(pixel, kind="stable")
+        positions, c = self.pixels[image], self.channels
+        first = np.searchsorted(pixel[order], np.arange(positions + 1)).astype(np.int64)
+        return Job(
+            POOL, channels=c, positions=positions, listed_size=self.pixels[other] * c, first=first,
+            offsets=listed[order].astype(np.int64) * c,
+            numbers=self.numbers[order].astype(np.float32),
+        )  # fmt: skip
+
+    def forward(self, loop: Pixels, **arrays: Array) -> None:
+        self.run(loop, self.of_outputs, self.pixels["y"], arrays)
+
+    def backward(self, spread: Pixels, collect: Pixels, **arrays: Array) -> Array:
+        """dx by the first loop where each input is under one window, by the second elsewhere."""
+        if not self.disjoint:
+            dx = np.empty(self.x_shape, np.float32)
+            self.run(collect, self.of_inputs, self.pixels["x"], {**arrays, "dx": dx})
+            return dx
+        dx = (np.empty if self.cover else np.zeros)(self.x_shape, np.float32)
+        self.run(spread, self.of_outputs, self.pixels["y"], {**arrays, "dx": dx})
+        return dx
+
+    def run(self, loop: Pixels, job: Job, pixels: int, arrays: dict[str, Array]) -> None:
+        quick = math.prod(self.x_shape) < QUICK // 2  # a pair takes longer than an element
+        run(loop, job.bind(**arrays), self.x_shape[0] * pixels, quick=quick)
+
+
+max_windows = lru_cache(maxsize=256)(Windows)
 
 
 @lru_cache(maxsize=256)
-def pairs(windows: Windows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All (input pixel, output pixel, tap) that lie in the image; taps in order."""
-    (_, h, w, _), (oh, ow) = windows.x_shape, windows.out
-    (sh, sw), (ph, pw), (dh, dw) = windows.stride, windows.padding, windows.dilation
-    kh, kw = windows.kernel_size
-    tap_row, tap_column, i, j = np.indices((kh, kw, oh, ow)).reshape(4, -1)
-    row, column = i * sh - ph + tap_row * dh, j * sw - pw + tap_column * dw
-    live = (row >= 0) & (row < h) & (column >= 0) & (column < w)
-    inputs, outputs = row * w + column, i * ow + j
-    return inputs[live], outputs[live], (tap_row * kw + tap_column)[live]
-
-
-def gather_job(windows: Windows, numbers: np.ndarray, backward: bool) -> tuple[Job, int]:
-    """The table of a gather with a number for each of the `pairs`; and its number of tasks."""
-    n, h, w, c = windows.x_shape
-    inputs, outputs, _ = pairs(windows)
-    target, source = (inputs, outputs) if backward else (outputs, inputs)
-    sizes = math.prod(windows.out), h * w
-    positions, source_pixels = sizes[::-1] if backward else sizes
-    order = np.argsort(target, kind="stable")
-    first = np.searchsorted(target[order], np.arange(positions + 1)).astype(np.int64)
-    job = Job(
-        POOL, channels=c, positions=positions, source_size=source_pixels * c, first=first,
-        offsets=source[order].astype(np.int64) * c, numbers=numbers[order].astype(np.float32),
-    )  # fmt: skip
-    return job, n * positions
-
-
-@lru_cache(maxsize=256)
-def max_job(windows: Windows, backward: bool) -> tuple[Job, int]:
-    return gather_job(windows, pairs(windows)[2], backward)
-
-
-@lru_cache(maxsize=256)
-def average_job(
-    windows: Windows, count_include_pad: bool, divisor_override: int | None, backward: bool
-) -> tuple[Job, int]:
-    geometry = windows.x_shape, windows.kernel_size, windows.stride, windows.padding, windows.out
+def average_windows(
+    x_shape: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Windows:
+    """The numbers are the shares: 1 / divisor."""
+    windows = Windows(x_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
+    geometry = x_shape, kernel_size, stride, padding, windows.out
     divisor = reference.pool_divisor(*geometry, count_include_pad).ravel()
     if divisor_override:
         divisor[:] = divisor_override
-    return gather_job(windows, 1 / divisor[pairs(windows)[1]], backward)
-
-
-def pool(loop: Gather, job: tuple[Job, int], channels: int, **arrays: Array) -> None:
-    prepared, tasks = job
-    quick = 4 * tasks * channels < QUICK  # about four pairs for each element
-    run(loop, prepared.bind(**arrays), tasks, quick=quick)
+    windows.numbers = 1 / divisor[windows.outputs]
+    return windows
 
 
 # ---------------------------------------------------------------------------------------------
@@ -136,10 +168,9 @@ def max_pool2d(
     """Drop-in for reference.max_pool2d."""
     if kernel_size[0] * kernel_size[1] > 256:  # taps are bytes
         return reference.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
-    windows = Windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    y = empty((len(x), *windows.out, x.shape[3]))
-    tap = empty(y.shape, np.uint8)
-    pool(keep_largest, max_job(windows, False), x.shape[3], x=x, y=y, taps=tap)
+    windows = max_windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    y, tap = np.empty(windows.y_shape, np.float32), np.empty(windows.y_shape, np.uint8)
+    windows.forward(keep_largest, x=x, y=y, taps=tap)
     return y, tap
 
 
@@ -158,10 +189,8 @@ def max_pool2d_grad(
     if tap.dtype != np.uint8 or not tap.flags.c_contiguous:
         geometry = kernel_size, stride, padding, dilation, ceil_mode
         return reference.max_pool2d_grad(dy, tap, x_shape, *geometry)
-    windows = Windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    dx = empty(x_shape)
-    pool(add_if_won, max_job(windows, True), x_shape[3], dy=dy, taps=tap, dx=dx)
-    return dx
+    windows = max_windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
+    return windows.backward(give_to_winner, add_if_won, dy=dy, taps=tap)
 
 
 @float32_only(reference.avg_pool2d)
@@ -175,10 +204,10 @@ def avg_pool2d(
     divisor_override: int | None,
 ) -> Array:
     """Drop-in for reference.avg_pool2d."""
-    windows = Windows(x.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
-    y = empty((len(x), *windows.out, x.shape[3]))
-    job = average_job(windows, count_include_pad, divisor_override, False)
-    pool(add_share, job, x.shape[3], x=x, y=y)
+    options = ceil_mode, count_include_pad, divisor_override
+    windows = average_windows(x.shape, kernel_size, stride, padding, *options)
+    y = np.empty(windows.y_shape, np.float32)
+    windows.forward(add_share, x=x, y=y)
     return y
 
 
@@ -194,8 +223,19 @@ def avg_pool2d_grad(
     divisor_override: int | None,
 ) -> Array:
     """Drop-in for reference.avg_pool2d_grad."""
-    windows = Windows(x_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
-    dx = empty(x_shape)
-    job = average_job(windows, count_include_pad, divisor_override, True)
-    pool(add_share_back, job, x_shape[3], dy=dy, dx=dx)
-    return dx
+    options = ceil_mode, count_include_pad, divisor_override
+    windows = average_windows(x_shape, kernel_size, stride, padding, *options)
+    return windows.backward(give_shares, add_share_back, dy=dy)
+
+
+@float32_only(reference.global_avg_pool2d)
+def global_avg_pool2d(x: Array) -> Array:
+    """Drop-in for reference.global_avg_pool2d: the channels' sums stay in registers."""
+    return avg_pool2d(x, x.shape[1:3], x.shape[1:3], (0, 0), False, True, None)
+
+
+@float32_only(reference.global_avg_pool2d_grad)
+def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
+    """Drop-in for reference.global_avg_pool2d_grad."""
+    size = x_shape[1], x_shape[2]
+    return avg_pool2d_grad(dy, x_shape, size, size, (0, 0), False, True, None)

@@ -327,6 +327,20 @@ def interpolate(x: Array, rows: Array, columns: Array) -> Array:
     return columns @ y.reshape(n, len(rows), w, c)
 
 
+@kernel
+def global_avg_pool2d(x: Array) -> Array:
+    """The mean of each image and channel. x (N, H, W, C) -> y (N, 1, 1, C)."""
+    return x.mean(axis=(1, 2), keepdims=True)
+
+
+@kernel
+def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
+    """Each gradient in equal shares to its image. dy (N, 1, 1, C) -> dx (N, H, W, C)."""
+    dx = namespace(dy).empty(x_shape, dy.dtype)
+    dx[...] = dy / (x_shape[1] * x_shape[2])
+    return dx
+
+
 # ---------------------------------------------------------------------------------------------
 # Normalisation. Sums over many rows run in float64: in float32 a plain column sum of 100,000
 # numbers loses three digits.
