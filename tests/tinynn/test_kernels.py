@@ -262,6 +262,21 @@ def cross_entropy_grad(draw: Draw) -> Arguments:
     return [draw.normal(len(logits)), logits, target]
 
 
+@cases(ELEMENTWISE)
+def label_cross_entropy(draw: Draw) -> Arguments:
+    m, c = draw.integer(1, 20), draw.choice([1, 3, 8, 10, 31, 33, 100])
+    labels = draw.rng.integers(0, c, m)
+    labels[:: draw.integer(1, 5)] = -100  # samples to ignore
+    return [draw.choice([1, 10]) * draw.normal(m, c), labels, -100, draw.choice([0.0, 0.1])]
+
+
+@cases(ELEMENTWISE)
+def label_cross_entropy_grad(draw: Draw) -> Arguments:
+    logits, labels, *options = label_cross_entropy(draw)
+    _, *statistics = reference.label_cross_entropy(logits, labels, *options)
+    return [draw.normal(len(logits)), logits, labels, *statistics, *options]
+
+
 # -- recurrence ----------------------------------------------------------------------------------
 
 

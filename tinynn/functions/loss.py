@@ -11,6 +11,7 @@ from tinynn.functions.math import as_tensor, where
 from tinynn.functions.reduce import mean
 from tinynn.functions.reduce import sum as sum_
 from tinynn.functions.shape import reshape
+from tinynn.kernels.reference import namespace
 from tinynn.tensor import Tensor
 
 
@@ -29,6 +30,34 @@ class CrossEntropy(Function):
         return self.kernels.cross_entropy_grad(dy, logits, self.target)
 
 
+class LabelCrossEntropy(Function):
+    """The same for integer labels (M,), and their sum or their mean over the labels that count.
+
+    target[m] = (1 - e) onehot(label[m]) + e / C, e = label_smoothing.
+    """
+
+    def __init__(self, labels: Array, ignore_index: int, label_smoothing: float, reduction: str):
+        self.labels, self.options = labels, (ignore_index, label_smoothing)
+        self.reduction = reduction
+
+    def forward(self, logits: Array) -> Array:
+        kernel = self.kernels.label_cross_entropy
+        losses, top, total = kernel(logits, self.labels, *self.options)
+        self.save(logits, self.labels, top, total)
+        if self.reduction == "none":
+            return losses
+        self.divisor = 1
+        if self.reduction == "mean":
+            self.divisor = int(namespace(logits).count_nonzero(self.labels != self.options[0]))
+        return namespace(logits).asarray(losses.sum() / self.divisor)
+
+    def backward(self, dy: Array) -> Array:
+        logits, *statistics = self.saved
+        if self.reduction != "none":
+            dy = namespace(dy).full(len(logits), dy / self.divisor, dy.dtype)
+        return self.kernels.label_cross_entropy_grad(dy, logits, *statistics, *self.options)
+
+
 def check_reduction(name: str, reduction: str) -> None:
     """Raise ValueError unless reduction is one of the three."""
     if reduction not in ("mean", "sum", "none"):
@@ -38,6 +67,24 @@ def check_reduction(name: str, reduction: str) -> None:
 def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
     """mean, sum or the losses themselves."""
     return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum_(loss)
+
+
+def check_labels(name: str, scores: Tensor, target: Tensor, ignore_index: int | None) -> Array:
+    """The labels as one row (M,). ValueError for one that is neither a class nor ignored."""
+    classes = scores.shape[-1]
+    labels = target.data.reshape(-1)
+    if not labels.size or (labels.min() >= 0 and labels.max() < classes):
+        return labels
+    wrong = (labels < 0) | (labels >= classes)
+    if ignore_index is not None:
+        wrong &= labels != ignore_index
+    if bool(wrong.any()):
+        at = int(wrong.argmax())
+        raise ValueError(
+            f"{name}: label {int(labels[at])} (sample {at}) is not one of the {classes} classes "
+            f"0..{classes - 1} of logits {scores.shape}"
+        )
+    return labels
 
 
 def label_distribution(
@@ -54,15 +101,8 @@ def label_distribution(
     """
     xp = current_backend().xp
     classes = scores.shape[-1]
-    labels = target.data.reshape(-1)
+    labels = check_labels(name, scores, target, ignore_index)
     counted = xp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
-    wrong = counted & ((labels < 0) | (labels >= classes))
-    if bool(wrong.any()):
-        at = int(wrong.argmax())
-        raise ValueError(
-            f"{name}: label {int(labels[at])} (sample {at}) is not one of the {classes} classes "
-            f"0..{classes - 1} of logits {scores.shape}"
-        )
     safe = xp.where(counted, labels, 0)
     onehot = (safe[:, None] == xp.arange(classes)).astype(scores.dtype)
     smooth = onehot * (1 - label_smoothing) + label_smoothing / classes
@@ -103,6 +143,7 @@ def cross_entropy(
             f"{label_smoothing} must be from 0 to 1"
         )
     classes = logits.shape[-1]
+    rows = logits if logits.ndim == 2 else reshape(logits, (-1, classes))
     w = check_class_weight("cross_entropy", weight, logits)
     if labels.dtype.kind == "f":
         if labels.shape != logits.shape:
@@ -120,11 +161,15 @@ def cross_entropy(
                 f"cross_entropy: labels {labels.shape} do not match input {logits.shape}; "
                 f"expected {logits.shape[:-1]}"
             )
+        if w is None:
+            plain = check_labels("cross_entropy", logits, labels, ignore_index)
+            loss = LabelCrossEntropy(plain, ignore_index, label_smoothing, reduction)(rows)
+            return loss if reduction != "none" else reshape(loss, logits.shape[:-1])
         distribution, row_weight = label_distribution(
             "cross_entropy", logits, labels, w, ignore_index, label_smoothing
         )
         divisor = Tensor(current_backend().asarray(row_weight.sum()))
-    losses = CrossEntropy(distribution)(reshape(logits, (-1, classes)))
+    losses = CrossEntropy(distribution)(rows)
     if reduction == "none":
         return reshape(losses, logits.shape[:-1])
     total = sum_(losses)

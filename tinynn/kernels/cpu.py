@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynn.kernels import cpu_activation, cpu_conv, cpu_math, cpu_norm, cpu_optim, cpu_pool
+from tinynn.kernels import (
+    cpu_activation,
+    cpu_conv,
+    cpu_math,
+    cpu_norm,
+    cpu_optim,
+    cpu_pool,
+    cpu_softmax,
+)
 from tinynn.kernels.threads import apply_num_threads
 
 KERNELS: dict[str, Any] = {
@@ -33,6 +41,12 @@ KERNELS: dict[str, Any] = {
     "silu_grad": cpu_activation.silu_grad,
     "gelu": cpu_activation.gelu,
     "gelu_grad": cpu_activation.gelu_grad,
+    "softmax": cpu_softmax.softmax,
+    "softmax_grad": cpu_softmax.softmax_grad,
+    "log_softmax": cpu_softmax.log_softmax,
+    "log_softmax_grad": cpu_softmax.log_softmax_grad,
+    "label_cross_entropy": cpu_softmax.label_cross_entropy,
+    "label_cross_entropy_grad": cpu_softmax.label_cross_entropy_grad,
     "update_sgd": cpu_optim.update_sgd,
     "update_adam": cpu_optim.update_adam,
     "update_rmsprop": cpu_optim.update_rmsprop,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
-from inspect import signature
+from inspect import getfile, signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,9 +137,31 @@ def absolute(x: Vector) -> Vector:
 
 
 def exp(x: Vector) -> Vector:
-    """For x <= 0, to one or two roundings."""
+    """For x <= 0, to one or two roundings; 0 below -87, where float32 ends."""
     power, q = split_exp(x)
-    return power + power * q
+    return where(x < -87, 0, power + power * q)
+
+
+def log(x: Vector) -> Vector:
+    """For normal x > 0, to one or two roundings."""
+    build, integers = x.emit.build, ir.VectorType(INT32, x.value.type.count)
+
+    def lanes(value: int) -> Any:
+        return ir.Constant(integers, [value] * x.value.type.count)
+
+    # x = 2^n m with m from sqrt(1/2) to sqrt(2), whose bits begin at 0x3f3504f3
+    bits = build.sub(build.bitcast(x.value, integers), lanes(0x3F3504F3))
+    exponent = build.ashr(bits, lanes(23))
+    fraction = build.add(build.and_(bits, lanes(0x7FFFFF)), lanes(0x3F3504F3))
+    n = Vector(x.emit, build.sitofp(exponent, x.value.type))
+    m = Vector(x.emit, build.bitcast(fraction, x.value.type))
+    s = (m - 1) / (m + 1)  # log m = 2 (s + s^3 / 3 + s^5 / 5 + ...)
+    square = s * s
+    series: Any = 1 / 11
+    for odd in (9, 7, 5, 3):
+        series = square * series + 1 / odd
+    logarithm = n * LOG2[0] + (2 * s + (2 * s * square * series + n * LOG2[1]))
+    return where(x == x, logarithm, x)  # NaN stays
 
 
 def expm1(x: Vector) -> Vector:
@@ -180,22 +202,14 @@ def split_exp(x: Vector) -> tuple[Vector, Vector]:
 class Loop:
     """A formula and the loop around it, compiled on first use with all others of its file.
 
-    A kernel for `cpu_parallel.run`. The formula's parameters name fields of the job: arrays, and
-    after the `*` numbers. Its results go to the fields `outputs`, which may be parameters too.
+    A kernel for `cpu_parallel.run`.
     """
 
     loops: ClassVar[dict[Path, list[Loop]]] = {}  # by the file of their formula
 
-    def __init__(self, formula: Callable[..., Any], outputs: str, job: np.dtype | None = None):
+    def __init__(self, formula: Callable[..., Any], job: np.dtype):
         self.formula, self.name = formula, formula.__name__
-        parameters = signature(formula).parameters.values()
-        self.inputs = [p.name for p in parameters]
-        self.numbers = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
-        self.outputs = outputs.split()
-        self.names = list(dict.fromkeys(self.inputs + self.outputs))  # each once
-        self.arrays = [name for name in self.names if name not in self.numbers]
-        self.kind = job or job_type(" ".join(self.names))
-        self.fields = self.kind.names or ()
+        self.kind, self.fields = job, job.names or ()
         self.source = Path(formula.__code__.co_filename)
         Loop.loops.setdefault(self.source, []).append(self)
 
@@ -224,13 +238,6 @@ class Loop:
     def array(self, emit: Emitter, name: str, offset: Any) -> Any:
         return emit.at(emit.pointer(self.field(emit, name, INT)), offset)
 
-    def results(self, emit: Emitter, values: dict[str, Any]) -> dict[str, Any]:
-        """The formula's results, by the name of the output."""
-        vectors = {name: Vector(emit, values[name]) for name in self.inputs}
-        results = self.formula(**vectors)
-        results = results if isinstance(results, tuple) else (results,)
-        return {name: r.value for name, r in zip(self.outputs, results, strict=True)}
-
 
 @cache
 def compiled(source: Path) -> Any:
@@ -241,7 +248,8 @@ def compiled(source: Path) -> Any:
             loop.emit(module, tile)
 
     emit_formulas.__name__ = source.stem
-    return compile_functions(emit_formulas, host_tile(), source)
+    loops = {Path(getfile(type(loop))) for loop in Loop.loops[source]}
+    return compile_functions(emit_formulas, host_tile(), source, *loops)
 
 
 def strips(emit: Emitter, tile: Tile, count: Any) -> Iterator[tuple[Any, range]]:
@@ -259,7 +267,28 @@ def strips(emit: Emitter, tile: Tile, count: Any) -> Iterator[tuple[Any, range]]
         done = build.add(done, build.mul(turns, INT(strip)))
 
 
-class Elementwise(Loop):
+class ArrayLoop(Loop):
+    """A formula from elements to elements. Its parameters name fields of the job: arrays, and
+    after the `*` numbers. Its results go to the fields `outputs`, which may be parameters too."""
+
+    def __init__(self, formula: Callable[..., Any], outputs: str, job: np.dtype | None = None):
+        parameters = signature(formula).parameters.values()
+        self.inputs = [p.name for p in parameters]
+        self.numbers = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+        self.outputs = outputs.split()
+        self.names = list(dict.fromkeys(self.inputs + self.outputs))  # each once
+        self.arrays = [name for name in self.names if name not in self.numbers]
+        super().__init__(formula, job or job_type(" ".join(self.names)))
+
+    def results(self, emit: Emitter, values: dict[str, Any]) -> dict[str, Any]:
+        """The formula's results, by the name of the output."""
+        vectors = {name: Vector(emit, values[name]) for name in self.inputs}
+        results = self.formula(**vectors)
+        results = results if isinstance(results, tuple) else (results,)
+        return {name: r.value for name, r in zip(self.outputs, results, strict=True)}
+
+
+class Elementwise(ArrayLoop):
     """For every element of flat arrays of one size. A task is an element."""
 
     def emit(self, module: ir.Module, tile: Tile) -> None:
@@ -287,7 +316,7 @@ def elementwise(outputs: str) -> Callable[[Callable[..., Any]], Elementwise]:
     return lambda formula: Elementwise(formula, outputs)
 
 
-class Columns(Loop):
+class Columns(ArrayLoop):
     """For every element of a matrix with rows of `channels` (a field of the job). A task is a row.
 
     The numbers are rows too, one number for each column: those that are outputs as well are sums,
@@ -352,7 +381,7 @@ def columns(
     return lambda formula: Columns(formula, outputs, job, scratch)
 
 
-class Pixels(Loop):
+class Pixels(ArrayLoop):
     """For every pixel of one image and those of another that a table lists for it: pooling.
 
     Pixel p of every sample (of `positions`) has the pairs first[p] .. first[p + 1] - 1; a pair is

@@ -706,6 +706,49 @@ def cross_entropy_grad(dloss: Array, logits: Array, target: Array) -> Array:
     return dloss[:, None] * (p * target.sum(axis=1, keepdims=True) - target)
 
 
+@kernel
+def label_cross_entropy(
+    logits: Array, labels: Array, ignore_index: int, label_smoothing: float
+) -> tuple[Array, Array, Array]:
+    """`cross_entropy` of the target (1 - e) onehot(label) + e / C, e = label_smoothing.
+
+    logits (M, C), integer labels (M,) -> losses (M,); and top and total (M,) for the gradient:
+    softmax(logits[m]) = exp(logits[m] - top[m]) / total[m]. A label `ignore_index` gives 0.
+    """
+    xp = namespace(logits)
+    target, counts = label_target(logits, labels, ignore_index, label_smoothing)
+    losses = xp.where(counts, cross_entropy(logits, target), 0)
+    top = logits.max(axis=1)
+    return losses, top, xp.exp(logits - top[:, None]).sum(axis=1)
+
+
+@kernel
+def label_cross_entropy_grad(
+    dlosses: Array,
+    logits: Array,
+    labels: Array,
+    top: Array,
+    total: Array,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Array:
+    """dlogits[m] = dlosses[m] (softmax(logits[m]) - target[m]); 0 for an ignored label."""
+    xp = namespace(logits)
+    target, counts = label_target(logits, labels, ignore_index, label_smoothing)
+    p = xp.exp(logits - top[:, None]) / total[:, None]
+    return xp.where(counts[:, None], dlosses[:, None] * (p - target), 0)
+
+
+def label_target(
+    logits: Array, labels: Array, ignore_index: int, label_smoothing: float
+) -> tuple[Array, Array]:
+    """-> target probabilities (M, C), and which labels count (M,)."""
+    classes = logits.shape[1]
+    onehot = (labels[:, None] == namespace(logits).arange(classes)).astype(logits.dtype)
+    target = onehot * (1 - label_smoothing) + label_smoothing / classes
+    return target, labels != ignore_index
+
+
 # ---------------------------------------------------------------------------------------------
 # Random masks
 # ---------------------------------------------------------------------------------------------
