@@ -7,6 +7,7 @@ from typing import Any
 from tinynn.kernels import (
     cpu_activation,
     cpu_conv,
+    cpu_layer_norm,
     cpu_math,
     cpu_norm,
     cpu_optim,
@@ -31,6 +32,8 @@ KERNELS: dict[str, Any] = {
     "batch_norm_grad": cpu_norm.batch_norm_grad,
     "batch_norm_inference": cpu_norm.batch_norm_inference,
     "batch_norm_inference_grad": cpu_norm.batch_norm_inference_grad,
+    "layer_norm": cpu_layer_norm.layer_norm,
+    "layer_norm_grad": cpu_layer_norm.layer_norm_grad,
     "relu": cpu_activation.relu,
     "relu_grad": cpu_activation.relu_grad,
     "sigmoid": cpu_activation.sigmoid,
