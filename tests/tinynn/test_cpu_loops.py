@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 
 import tinynn as tn
-from tinynn.kernels import cpu_activation, cpu_loops, cpu_norm, cpu_optim, cpu_pool, reference
+from tinynn.kernels import (
+    cpu_activation,
+    cpu_bias,
+    cpu_layer_norm,
+    cpu_loops,
+    cpu_norm,
+    cpu_optim,
+    cpu_pool,
+    cpu_softmax,
+    reference,
+)
 from tinynn.kernels.threads import usable_cpus
 
 RNG = np.random.default_rng(0)
@@ -94,6 +104,79 @@ def test_the_mean_of_whole_images(shape: tuple[int, ...], threads: int) -> None:
     dx = cpu_pool.global_avg_pool2d_grad(y, shape)
     np.testing.assert_allclose(dx, reference.global_avg_pool2d_grad(y, shape), rtol=2e-7)
     assert dx.flags.c_contiguous
+
+
+@pytest.mark.parametrize("channels", [1, 2, 6, 10, 31, 32, 33, 200])
+@pytest.mark.parametrize("rows", [0, 1, 512, 513, 6000])
+def test_a_bias_of_every_width(rows: int, channels: int, threads: int) -> None:
+    """Also where the arrays do not begin on a whole vector."""
+    y = numbers(rows * channels + 1)[1:].reshape(rows, channels)
+    bias = numbers(channels + 1)[1:]
+    total = cpu_bias.column_sum(y)
+    expected = y.sum(axis=0, dtype=np.float64)
+    summed = np.abs(y).sum(axis=0).max(initial=0)
+    np.testing.assert_allclose(total, expected, atol=1e-6 * summed, rtol=0)
+    expected = y + bias
+    cpu_bias.add_bias(y, bias)
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("name", ["column_sum", "layer_norm_grad"])
+def test_sums_are_the_same_with_any_number_of_threads(name: str) -> None:
+    x, weight, mean = numbers(20_000, 33), numbers(33), numbers(20_000, 1)
+    before, results = tn.get_num_threads(), []
+    for count in range(1, usable_cpus() + 1):
+        tn.set_num_threads(count)
+        if name == "column_sum":
+            results.append(cpu_bias.column_sum(x).tobytes())
+        else:
+            gradients = cpu_layer_norm.layer_norm_grad(x, x, weight, mean, mean)
+            results.append(b"".join(g.tobytes() for g in gradients))
+    tn.set_num_threads(before)
+    assert len(set(results)) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (5, 8), (128, 10), (70, 33), (500, 1001)])
+def test_rows_of_every_width(shape: tuple[int, int], threads: int) -> None:
+    """Whole vectors, several at a time, and what is left over; enough for two threads."""
+    x, dy = numbers(*shape), numbers(*shape)
+    wide, wide_dy = x.astype(np.float64), dy.astype(np.float64)
+    for name in ("softmax", "log_softmax"):
+        expected = reference.KERNELS[name](wide, 1)
+        y = getattr(cpu_softmax, name)(x, 1)
+        np.testing.assert_allclose(y, expected, atol=2e-6, rtol=1e-6)
+        dx = getattr(cpu_softmax, f"{name}_grad")(dy, y, 1)
+        expected = reference.KERNELS[f"{name}_grad"](wide_dy, expected, 1)
+        np.testing.assert_allclose(dx, expected, atol=1e-5, rtol=1e-6)
+    weight, bias = numbers(shape[1]), numbers(shape[1])
+    results = cpu_layer_norm.layer_norm(x, weight, bias, 0.1)
+    expected = reference.layer_norm(wide, weight, bias, 0.1)
+    for got, true in zip(results, expected, strict=True):
+        np.testing.assert_allclose(got, true, atol=5e-6)
+
+
+def test_softmax_of_impossible_classes() -> None:
+    """exp(-inf) is 0, not the smallest float; a row without a possible class has no softmax."""
+    x = np.full((3, 11), -np.inf, np.float32)
+    x[0, 3], x[1, 10], x[1, 0] = 0, 5, 5
+    with np.errstate(invalid="ignore"):
+        for name in ("softmax", "log_softmax"):
+            expected = reference.KERNELS[name](x, 1)
+            np.testing.assert_allclose(getattr(cpu_softmax, name)(x, 1), expected, rtol=1e-6)
+    losses, *_ = cpu_softmax.label_cross_entropy(x[:2], np.array([3, 1]), -100, 0.0)
+    assert losses.tolist() == [0, np.inf]
+
+
+def test_an_ignored_sample_hides_its_nan() -> None:
+    x = np.full((2, 10), np.nan, np.float32)
+    x[1] = 0
+    labels = np.array([-100, 3])
+    losses, *statistics = cpu_softmax.label_cross_entropy(x, labels, -100, 0.1)
+    np.testing.assert_allclose(losses, [0, math.log(10)], rtol=1e-6)
+    dlosses = np.ones(2, np.float32)
+    dx = cpu_softmax.label_cross_entropy_grad(dlosses, x, labels, *statistics, -100, 0.1)
+    assert (dx[0] == 0).all()
+    np.testing.assert_allclose(dx[1], 0.9 * (0.1 - np.eye(10)[3]), atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 63, 1000, 500_001])

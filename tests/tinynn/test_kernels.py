@@ -115,6 +115,23 @@ def add(draw: Draw) -> Arguments:
     return [draw.normal(*shape), draw.normal(*other)]
 
 
+def a_matrix(draw: Draw) -> np.ndarray:
+    """(M, C) or (N, H, W, C), few rows or hundreds, narrow and wide."""
+    rows = draw.choice([(0,), (1,), (37,), (2, 3, 3), (3, 16, 16), (5003,)])
+    return draw.normal(*rows, draw.choice([1, 3, 6, 10, 31, 32, 33]))
+
+
+@cases(ELEMENTWISE)
+def add_bias(draw: Draw) -> Arguments:
+    y = a_matrix(draw)
+    return [y, draw.normal(y.shape[-1])]
+
+
+@cases(PRODUCT)
+def column_sum(draw: Draw) -> Arguments:
+    return [a_matrix(draw) + draw.choice([0, 10])]
+
+
 # -- pooling -------------------------------------------------------------------------------------
 
 
@@ -479,7 +496,7 @@ def test_a_drop_in_computes_what_the_reference_does(
     draw = drawing(data)
     backend = get_backend(backend_name)
     arguments = in_dtype(name, CASES[name].make(draw), "float32")  # numbers that both dtypes hold
-    in_place = name.startswith("update_")
+    in_place = name.startswith(("update_", "add_"))
     layout = "contiguous" if in_place else draw.choice(["contiguous", "strided", "read-only"])
 
     expected, after = run(get_backend("reference"), name, arguments, "float64")

@@ -15,26 +15,32 @@ Geometry = tuple[Pair, Padding, Pair, int]  # stride, padding, dilation, groups
 
 
 class Conv2d(Function):
-    """y[n,i,j,o] = sum over kh,kw,c of x[n, i s - p + kh d, j s - p + kw d, c] w[o,kh,kw,c]."""
+    """y[n,i,j,o] = sum over kh,kw,c of x[n, i s - p + kh d, j s - p + kw d, c] w[o,kh,kw,c]
+    [+ b[o]]."""
 
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
 
-    def forward(self, x: Array, w: Array) -> Array:
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.save(x if self.needs[1] else None, w if self.needs[0] else None)
         self.x_shape, self.w_shape = x.shape, w.shape
-        return self.kernels.conv2d(x, w, *self.geometry)
+        y = self.kernels.conv2d(x, w, *self.geometry)
+        if b is not None:
+            self.kernels.add_bias(y, b)
+        return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, w = self.saved
-        dx = dw = None
+        dx = dw = db = None
         if self.needs[0]:
             dx = self.kernels.conv2d_input_grad(dy, w, self.x_shape, *self.geometry)
         if self.needs[1]:
             dw = self.kernels.conv2d_weight_grad(
                 dy, x, self.w_shape, *self.geometry, self.grad_storage(1)
             )
-        return dx, dw
+        if self.needs[2]:
+            db = self.kernels.column_sum(dy)
+        return dx, dw, db
 
 
 def pair(value: int | tuple[int, int], name: str, least: int = 1) -> Pair:
@@ -133,10 +139,8 @@ def conv2d(
     """
     x, w = as_tensor(input), as_tensor(weight)
     options = hashable(stride), hashable(padding), hashable(dilation), groups
-    y = Conv2d(conv_geometry(x.shape, w.shape, *options))(x, w)
-    if bias is None:
-        return y
-    b = as_tensor(bias)
-    if b.shape != (w.shape[0],):
+    geometry = conv_geometry(x.shape, w.shape, *options)
+    b = None if bias is None else as_tensor(bias)
+    if b is not None and b.shape != (w.shape[0],):
         raise ValueError(f"conv2d: bias has shape {b.shape}, expected ({w.shape[0]},)")
-    return y + b
+    return Conv2d(geometry)(x, w, b)

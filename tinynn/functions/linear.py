@@ -32,17 +32,21 @@ class Matmul(Function):
 
 
 class Linear(Function):
-    """y = x w^T. x (M, I), w (O, I) -> y (M, O)."""
+    """y = x w^T [+ b]. x (M, I), w (O, I), b (O,) -> y (M, O)."""
 
-    def forward(self, x: Array, w: Array) -> Array:
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.save(x if self.needs[1] else None, w if self.needs[0] else None)
-        return self.kernels.matmul(x, w.T)
+        y = self.kernels.matmul(x, w.T)
+        if b is not None:
+            self.kernels.add_bias(y, b)
+        return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, w = self.saved
         dx = self.kernels.matmul(dy, w) if self.needs[0] else None
         dw = self.kernels.matmul(dy.T, x, self.grad_storage(1)) if self.needs[1] else None
-        return dx, dw
+        db = self.kernels.column_sum(dy) if self.needs[2] else None
+        return dx, dw, db
 
 
 @operator
@@ -83,10 +87,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
             f"linear: input {x.shape} has {features} features, weight {w.shape} expects "
             f"{w.shape[-1]}; use Linear(in_features={features}) or flatten"
         )
-    y = Linear()(x if x.ndim == 2 else reshape(x, (-1, x.shape[-1])), w)
-    if bias is not None:
-        b = as_tensor(bias)
-        if b.shape != (w.shape[0],):
-            raise ValueError(f"linear: bias has shape {b.shape}, expected ({w.shape[0]},)")
-        y = y + b
+    b = None if bias is None else as_tensor(bias)
+    if b is not None and b.shape != (w.shape[0],):
+        raise ValueError(f"linear: bias has shape {b.shape}, expected ({w.shape[0]},)")
+    y = Linear()(x if x.ndim == 2 else reshape(x, (-1, x.shape[-1])), w, b)
     return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], w.shape[0]))

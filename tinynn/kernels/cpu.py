@@ -6,6 +6,7 @@ from typing import Any
 
 from tinynn.kernels import (
     cpu_activation,
+    cpu_bias,
     cpu_conv,
     cpu_layer_norm,
     cpu_math,
@@ -22,6 +23,8 @@ KERNELS: dict[str, Any] = {
     "conv2d_weight_grad": cpu_conv.conv2d_weight_grad,
     "matmul": cpu_conv.matmul,
     "add": cpu_math.add,
+    "add_bias": cpu_bias.add_bias,
+    "column_sum": cpu_bias.column_sum,
     "max_pool2d": cpu_pool.max_pool2d,
     "max_pool2d_grad": cpu_pool.max_pool2d_grad,
     "avg_pool2d": cpu_pool.avg_pool2d,

@@ -171,6 +171,19 @@ def add(a: Array, b: Array) -> Array:
     return a + b
 
 
+@kernel
+def add_bias(y: Array, bias: Array) -> None:
+    """y += bias, in place. y (..., C), bias (C,)."""
+    y += bias
+
+
+@kernel
+def column_sum(dy: Array) -> Array:
+    """The sum over all axes but the last: a bias' gradient. dy (..., C) -> (C,)."""
+    axes = tuple(range(dy.ndim - 1))
+    return dy.sum(axis=axes, dtype=np.float64).astype(dy.dtype)
+
+
 # ---------------------------------------------------------------------------------------------
 # Pooling
 # ---------------------------------------------------------------------------------------------

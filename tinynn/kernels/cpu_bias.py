@@ -1,0 +1,110 @@
+"""A bias for the rows of an (M, C) matrix, and its gradient: the sums of columns. Drop-ins.
+
+Narrow rows are laid side by side: with 6 channels, 16 rows are one row of 96 columns, which fills
+vector registers. Sums run over ROWS rows in float32 registers, and from there on in float64; each
+block of rows has its own, so that they are the same whichever thread does it.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numba import carray
+
+from tinynn.kernels import reference
+from tinynn.kernels.cpu_loops import (
+    QUICK,
+    ROWS,
+    UNROLL,
+    as_doubles,
+    as_floats,
+    call_loop,
+    columns,
+)
+from tinynn.kernels.cpu_microkernel import host_tile
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.fallback import float32_only
+
+Array = Any
+BIAS = job_type("rows channels height loop y bias dy total totals")
+FEW = 512  # rows: up to so many NumPy, which goes row by row, is done sooner
+BLOCKS = 32  # of rows, or fewer if ROWS is more than one of them has
+
+# ---------------------------------------------------------------------------------------------
+# Formulas
+# ---------------------------------------------------------------------------------------------
+
+
+@columns("y", BIAS)
+def add_to_rows(y, *, bias):
+    return y + bias
+
+
+@columns("total", BIAS, scratch="total")
+def sum_rows(dy, *, total):
+    return total + dy
+
+
+@kernel(BIAS)
+def sum_blocks(lo, hi, thread, job_pointer):
+    """Task = block of `height` rows, which has a row of `total` and of `totals` to itself."""
+    job = carray(job_pointer, 1)[0]
+    size = job.channels
+    for block in range(lo, hi):
+        total = carray(as_floats(job.total + 4 * block * size), size)
+        totals = carray(as_doubles(job.totals + 8 * block * size), size)
+        totals[:] = 0
+        end = min((block + 1) * job.height, job.rows)
+        for row in range(block * job.height, end, ROWS):
+            total[:] = 0
+            call_loop(job.loop, row, min(row + ROWS, end), block, job_pointer)
+            for k in range(size):
+                totals[k] += total[k]
+
+
+# ---------------------------------------------------------------------------------------------
+# The kernels
+# ---------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=256)
+def folds(shape: tuple[int, ...]) -> int:
+    """How many rows are laid side by side: as many as fill the registers, of those there are."""
+    strip = host_tile().lanes * UNROLL
+    return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
+
+
+@float32_only(reference.add_bias)
+def add_bias(y: Array, bias: Array) -> None:
+    """Drop-in for reference.add_bias."""
+    if y.size <= FEW * y.shape[-1]:
+        y += bias
+        return
+    fold = folds(y.shape)
+    channels = fold * y.shape[-1]
+    rows = y.size // channels
+    job = Job(BIAS, channels=channels, y=y, bias=np.tile(bias, fold))
+    run(add_to_rows, job, rows, quick=y.size < QUICK)
+
+
+@float32_only(reference.column_sum)
+def column_sum(dy: Array) -> Array:
+    """Drop-in for reference.column_sum."""
+    c = dy.shape[-1]
+    if dy.size <= FEW * c:
+        return dy.reshape(-1, c).sum(axis=0)
+    channels = folds(dy.shape) * c
+    rows = dy.size // channels
+    height = max(ROWS, -(-rows // BLOCKS))
+    blocks = -(-rows // height)
+    total = np.empty((blocks, channels), np.float32)
+    totals = np.empty((blocks, channels), np.float64)
+    job = Job(
+        BIAS, rows=rows, channels=channels, height=height, loop=sum_rows.address, dy=dy,
+        total=total, totals=totals,
+    )  # fmt: skip
+    run(sum_blocks, job, blocks, quick=dy.size < QUICK)
+    return totals.reshape(-1, c).sum(axis=0).astype(np.float32)
