@@ -341,14 +341,21 @@ def gru_grad(draw: Draw) -> Arguments:
     return [draw.normal(*y.shape), y, gates, h, w]
 
 
-# -- random masks and optimisers -----------------------------------------------------------------
+# -- dropout and optimisers -----------------------------------------------------------------------
+
+
+@cases(COPIED)
+def random_bits(draw: Draw) -> Arguments:
+    shape = draw.shape(1)
+    return [np.random.default_rng(draw.integer(0, 99)), shape, draw.normal(*shape)]
 
 
 @cases(ELEMENTWISE)
-def keep_mask(draw: Draw) -> Arguments:
-    shape = draw.shape(1)
-    generator = np.random.default_rng(draw.integer(0, 99))
-    return [generator, shape, draw.choice([0.1, 0.5, 1.0]), draw.normal(*shape)]
+def dropout(draw: Draw) -> Arguments:
+    (x,) = one_array(draw)
+    shape = draw.choice([x.shape, (len(x),) + (1,) * (x.ndim - 1)])
+    bits = draw.rng.integers(0, 2**16, shape, np.uint16)
+    return [x, bits, draw.choice([0.1, 0.5, 1.0])]
 
 
 def weights(draw: Draw, moments: int) -> Arguments:

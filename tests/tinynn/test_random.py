@@ -31,6 +31,15 @@ def test_dropout_keeps_its_share_and_the_mean(p: float, backend: Any) -> None:
     np.testing.assert_allclose(y[kept], 1 / (1 - p), rtol=1e-6)
 
 
+def test_what_fell_has_no_gradient_however_large_it_was() -> None:
+    x = tn.Tensor(np.array([np.inf, np.nan] * 50, "float32"), requires_grad=True)
+    y = F.dropout(x, 0.5, generator=generator())
+    y.backward(np.ones(100, "float32"))
+    assert x.grad is not None
+    assert (x.grad[y.numpy() == 0] == 0).all()
+    assert set(x.grad.tolist()) == {0, 2}
+
+
 def test_dropout_draws_for_each_element_alone() -> None:
     """Neighbours in any direction agree no more often than chance."""
     kept = F.dropout(ones(100, 10, 10, 4), 0.5, generator=generator()).numpy() != 0

@@ -1,4 +1,4 @@
-"""Dropout of elements and of whole branches. The generator is passed; the mask is its only draw."""
+"""Dropout, of elements and of whole branches. What falls is the generator's only draw."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from tinynn.random import default_generator
 from tinynn.tensor import Tensor
 
 
-class Mask(Function):
-    """y = x mask, mask drawn as 0 or 1 / (1 - p) and broadcast over the axes of size 1."""
+class Dropout(Function):
+    """y = 0 with probability p and x / (1 - p) otherwise, drawn for an array of the given shape
+    and broadcast over its axes of size 1."""
 
     def __init__(self, p: float, shape: tuple[int, ...], generator: Any):
         self.p, self.shape, self.generator = p, shape, generator
 
     def forward(self, x: Array) -> Array:
-        mask = self.kernels.keep_mask(self.generator, self.shape, self.p, x)
-        self.save(mask)
-        return x * mask
+        bits = self.kernels.random_bits(self.generator, self.shape, x)
+        self.save(bits)
+        return self.kernels.dropout(x, bits, self.p)
 
     def backward(self, dy: Array) -> Array:
-        (mask,) = self.saved
-        return dy * mask
+        (bits,) = self.saved
+        return self.kernels.dropout(dy, bits, self.p)
 
 
 def check_probability(name: str, p: float) -> None:
@@ -42,7 +43,7 @@ def dropout(input: Any, p: float = 0.5, training: bool = True, *, generator: Any
     x = as_tensor(input)
     if not training or p == 0:
         return x
-    return Mask(p, x.shape, generator or default_generator())(x)
+    return Dropout(p, x.shape, generator or default_generator())(x)
 
 
 def stochastic_depth(
@@ -61,4 +62,4 @@ def stochastic_depth(
     if not training or p == 0:
         return x
     shape = (x.shape[0] if mode == "row" else 1,) + (1,) * (x.ndim - 1)
-    return Mask(p, shape, generator or default_generator())(x)
+    return Dropout(p, shape, generator or default_generator())(x)

@@ -32,6 +32,8 @@ def as_tensor(x: Any) -> Tensor:
 def check_broadcast(name: str, *operands: Any) -> None:
     """Raise ValueError, with the shapes, unless they broadcast."""
     shapes = [x.shape for x in operands if isinstance(x, Tensor)]
+    if all(shape == shapes[0] for shape in shapes):
+        return
     try:
         np.broadcast_shapes(*shapes)
     except ValueError:

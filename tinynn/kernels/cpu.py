@@ -47,6 +47,7 @@ KERNELS: dict[str, Any] = {
     "silu_grad": cpu_activation.silu_grad,
     "gelu": cpu_activation.gelu,
     "gelu_grad": cpu_activation.gelu_grad,
+    "dropout": cpu_activation.dropout,
     "softmax": cpu_softmax.softmax,
     "softmax_grad": cpu_softmax.softmax_grad,
     "log_softmax": cpu_softmax.log_softmax,

@@ -16,6 +16,7 @@ from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 
 Array = Any
+SMALL = 4096  # elements: up to so many a plain NumPy function is done sooner than a job begins
 
 # ---------------------------------------------------------------------------------------------
 # Formulas
@@ -30,6 +31,11 @@ def relu_loop(x):
 @elementwise("dx")
 def relu_grad_loop(dy, y):
     return where(y > 0, dy, 0)
+
+
+@elementwise("y")
+def dropout_loop(x, bits, *, limit, scale):
+    return where(bits < limit, 0, x * scale)
 
 
 def logistic(x):
@@ -130,6 +136,8 @@ def gelu_tanh_grad_loop(dy, x):
 @float32_only(reference.relu)
 def relu(x: Array) -> Array:
     """Drop-in for reference.relu."""
+    if x.size <= SMALL:
+        return np.maximum(x, 0)
     y = empty_like(x)
     relu_loop(x=x, y=y)
     return y
@@ -138,9 +146,21 @@ def relu(x: Array) -> Array:
 @float32_only(reference.relu_grad)
 def relu_grad(dy: Array, y: Array) -> Array:
     """Drop-in for reference.relu_grad."""
+    if dy.size <= SMALL:
+        return np.where(y > 0, dy, 0)
     dx = empty_like(dy)
     relu_grad_loop(dy=dy, y=y, dx=dx)
     return dx
+
+
+@float32_only(reference.dropout)
+def dropout(x: Array, bits: Array, drop: float) -> Array:
+    """Drop-in for reference.dropout of single elements."""
+    if bits.shape != x.shape or not bits.flags.c_contiguous or drop >= 1:
+        return reference.dropout(x, bits, drop)
+    y = empty_like(x)
+    dropout_loop(x=x, bits=bits, y=y, limit=float(round(2**16 * drop)), scale=1 / (1 - drop))
+    return y
 
 
 @float32_only(reference.sigmoid)

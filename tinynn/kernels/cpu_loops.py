@@ -33,7 +33,7 @@ from tinynn.kernels.cpu_microkernel import (
 )
 from tinynn.kernels.cpu_parallel import Job, job_type, run
 
-BYTE = ir.IntType(8)
+INTEGERS = {"taps": ir.IntType(8), "bits": ir.IntType(16)}  # arrays of other than float32, by name
 FUSE = ("contract",)  # a product and a sum may become one instruction, rounded once
 UNROLL = 4  # vectors of each array in one turn of a loop
 ROWS = 64  # of a matrix, read strip by strip; so few, because their sums are float32
@@ -236,7 +236,11 @@ class Loop:
         return emit.build.load(emit.build.bitcast(place, kind.as_pointer()))
 
     def array(self, emit: Emitter, name: str, offset: Any) -> Any:
-        return emit.at(emit.pointer(self.field(emit, name, INT)), offset)
+        """A pointer into an array of the job."""
+        return self.element(emit, name, self.field(emit, name, INT), offset)
+
+    def element(self, emit: Emitter, name: str, address: Any, offset: Any) -> Any:
+        return emit.at(emit.pointer(address, INTEGERS.get(name, FLOAT)), offset)
 
 
 @cache
@@ -287,6 +291,23 @@ class ArrayLoop(Loop):
         results = results if isinstance(results, tuple) else (results,)
         return {name: r.value for name, r in zip(self.outputs, results, strict=True)}
 
+    def load(self, emit: Emitter, name: str, pointer: Any) -> Any:
+        """A vector of floats, whatever the array holds."""
+        if name not in INTEGERS:
+            return emit.load_vector(pointer)
+        kind = ir.VectorType(INTEGERS[name], emit.lanes)
+        load = emit.build.load(emit.build.bitcast(pointer, kind.as_pointer()))
+        load.align = INTEGERS[name].width // 8
+        return emit.build.uitofp(load, emit.vector)
+
+    def store(self, emit: Emitter, value: Any, name: str, pointer: Any) -> None:
+        if name not in INTEGERS:
+            return emit.store_vector(value, pointer)
+        kind = ir.VectorType(INTEGERS[name], emit.lanes)
+        pointer = emit.build.bitcast(pointer, kind.as_pointer())
+        store = emit.build.store(emit.build.fptoui(value, kind), pointer)
+        store.align = INTEGERS[name].width // 8
+
 
 class Elementwise(ArrayLoop):
     """For every element of flat arrays of one size. A task is an element."""
@@ -301,13 +322,13 @@ class Elementwise(ArrayLoop):
             for v in vectors:
                 place = {n: emit.at(emit.at(a, offset), v) for n, a in arrays.items()}
                 reads = [name for name in self.arrays if name in self.inputs]
-                values |= {name: emit.load_vector(place[name]) for name in reads}
+                values |= {name: self.load(emit, name, place[name]) for name in reads}
                 for name, value in self.results(emit, values).items():
-                    emit.store_vector(value, place[name])
+                    self.store(emit, value, name, place[name])
         emit.finish()
 
     def __call__(self, **fields: Any) -> None:
-        """Arrays are contiguous float32, numbers are floats."""
+        """Arrays are contiguous float32 (`bits` uint16), numbers are floats."""
         size = fields[self.arrays[0]].size
         run(self, self.job.bind(**fields), size, quick=size < QUICK)
 
@@ -439,24 +460,9 @@ class Pixels(ArrayLoop):
 
         return build.sub(end, begin), pair
 
-    def load(self, emit: Emitter, name: str, place: Any) -> Any:
-        if name != "taps":
-            return emit.load_vector(emit.at(emit.pointer(self.values[name]), place))
-        load = emit.build.load(self.taps(emit, place))
-        load.align = 1
-        return emit.build.uitofp(load, emit.vector)
-
-    def store(self, emit: Emitter, value: Any, name: str, place: Any) -> None:
-        if name != "taps":
-            return emit.store_vector(value, emit.at(emit.pointer(self.values[name]), place))
-        pointer = self.taps(emit, place)
-        store = emit.build.store(emit.build.fptoui(value, pointer.type.pointee), pointer)
-        store.align = 1
-
-    def taps(self, emit: Emitter, place: Any) -> Any:
-        """A pointer to some bytes."""
-        address = emit.build.add(self.values["taps"], place)
-        return emit.pointer(address, ir.VectorType(BYTE, emit.lanes))
+    def pixel(self, emit: Emitter, name: str, place: Any) -> Any:
+        """A pointer into an image."""
+        return self.element(emit, name, self.values[name], place)
 
 
 class Gather(Pixels):
@@ -485,12 +491,13 @@ class Gather(Pixels):
                 known |= dict.fromkeys(self.numbers, number)
                 for name in self.inputs:
                     if name not in known:
-                        known[name] = self.load(emit, name, build.add(source, INT(v)))
+                        pointer = self.pixel(emit, name, build.add(source, INT(v)))
+                        known[name] = self.load(emit, name, pointer)
                 for name, value in self.results(emit, known).items():
                     values[name, v] = value
             loop.carried = list(values.values())
         for (name, v), value in zip(keys, loop.carried, strict=True):
-            self.store(emit, value, name, build.add(place, INT(v)))
+            self.store(emit, value, name, self.pixel(emit, name, build.add(place, INT(v))))
 
 
 def gather(
@@ -508,7 +515,10 @@ class Scatter(Pixels):
         build = emit.build
         reads = [name for name in self.arrays if name in self.inputs]
         known = {
-            v: {name: self.load(emit, name, build.add(place, INT(v))) for name in reads}
+            v: {
+                name: self.load(emit, name, self.pixel(emit, name, build.add(place, INT(v))))
+                for name in reads
+            }
             for v in vectors
         }
         count, pair = self.pairs(emit, position)
@@ -518,7 +528,8 @@ class Scatter(Pixels):
             for v in vectors:
                 numbers = dict.fromkeys(self.numbers, number)
                 for name, value in self.results(emit, known[v] | numbers).items():
-                    self.store(emit, value, name, build.add(target, INT(v)))
+                    pointer = self.pixel(emit, name, build.add(target, INT(v)))
+                    self.store(emit, value, name, pointer)
 
 
 def scatter(outputs: str, job: np.dtype) -> Callable[[Callable[..., Any]], Scatter]:
