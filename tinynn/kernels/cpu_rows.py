@@ -71,25 +71,19 @@ class Row:
     def passes(
         self, formula: Callable[..., Any], into: str, count: int, combine: Combine, start: float
     ) -> Any:
-        emit, inputs, outputs = self.emit, list(signature(formula).parameters), into.split()
+        """Write the first results `into` arrays, combine the others along the row."""
+        emit, outputs = self.emit, into.split()
         identity = Vector(emit, emit.constant(start))
         totals = [identity] * count
         for first, turns, vectors, mask in self.parts:
-            several = totals + [identity] * (count * (vectors - 1))
+            several = totals + [identity] * (count * (vectors - 1))  # for each vector of a turn
             with emit.loop(turns, [v.value for v in several]) as loop:
-                place = emit.build.add(first, emit.build.mul(loop.index, INT(vectors * emit.lanes)))
+                column = emit.build.mul(loop.index, INT(vectors * emit.lanes))
+                column = emit.build.add(first, column)
                 known = [Vector(emit, v) for v in loop.carried]
                 for v in range(vectors):
-                    at = {
-                        n: emit.at(emit.at(a, place), v * emit.lanes)
-                        for n, a in self.arrays.items()
-                    }
-                    values = [self.read(at[name], mask) for name in inputs]
-                    results = formula(*values)
-                    results = results if isinstance(results, tuple) else (results,)
-                    for name, result in zip(outputs, results):
-                        self.write(result, at[name], mask)
-                    for i, result in enumerate(results[len(outputs) :]):
+                    place = emit.build.add(column, INT(v * emit.lanes))
+                    for i, result in enumerate(self.apply(formula, outputs, place, mask)):
                         result = result if mask is None else where(mask, result, start)
                         known[v * count + i] = combine(known[v * count + i], result)
                 loop.carried = [v.value for v in known]
@@ -99,6 +93,17 @@ class Row:
                 totals = [combine(t, w) for t, w in zip(totals, several[v * count :])]
         totals = [self.across(v, combine) for v in totals]
         return totals[0] if count == 1 else totals
+
+    def apply(
+        self, formula: Callable[..., Any], outputs: list[str], column: Any, mask: Any
+    ) -> tuple[Vector, ...]:
+        """The results for some columns that are not written."""
+        at = {name: self.emit.at(array, column) for name, array in self.arrays.items()}
+        results = formula(*(self.read(at[name], mask) for name in signature(formula).parameters))
+        results = results if isinstance(results, tuple) else (results,)
+        for name, result in zip(outputs, results):
+            self.write(result, at[name], mask)
+        return results[len(outputs) :]
 
     def across(self, v: Vector, combine: Combine) -> Vector:
         """All lanes combined, in each lane: with the neighbour, the next but one, the fourth ..."""
