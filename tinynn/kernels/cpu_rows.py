@@ -208,7 +208,8 @@ class Rows(Loop):
         """Matrices of that shape are contiguous float32."""
         rows, columns = shape
         job = self.job.bind(rows=rows, columns=columns, height=height, **fields)
-        run(self, job, -(-rows // height), quick=rows * columns < QUICK // 4)
+        quick = rows * columns < QUICK // 4  # exponentials take their time
+        run(self, job, -(-rows // height), quick=quick)
 
 
 def rows(
