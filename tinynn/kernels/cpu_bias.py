@@ -31,7 +31,7 @@ from tinynn.kernels.fallback import float32_only
 Array = Any
 BIAS = job_type("rows channels height loop y bias dy total totals")
 FEW = 512  # rows: up to so many NumPy, which goes row by row, is done sooner
-BLOCKS = 32  # of rows, or fewer if ROWS is more than one of them has
+BLOCKS = 32  # of rows, at most; of whole ROWS but the last
 
 # ---------------------------------------------------------------------------------------------
 # Formulas
@@ -98,7 +98,7 @@ def column_sum(dy: Array) -> Array:
         return dy.reshape(-1, c).sum(axis=0)
     channels = folds(dy.shape) * c
     rows = dy.size // channels
-    height = max(ROWS, -(-rows // BLOCKS))
+    height = ROWS * -(-rows // (ROWS * BLOCKS))
     blocks = -(-rows // height)
     total = np.empty((blocks, channels), np.float32)
     totals = np.empty((blocks, channels), np.float64)

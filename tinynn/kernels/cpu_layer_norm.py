@@ -75,5 +75,5 @@ def layer_norm_grad(
     arrays = {"dy": dy, "x": x, "weight": weight, "mean": mean, "rstd": rstd, "dx": dx}
     arrays |= {"dweight": sums[0], "dbias": sums[1]}
     layer_norm_grad_rows(x.shape, height, share=1 / d, **arrays)
-    dweight, dbias = sums.sum(axis=1, dtype=np.float64).astype(np.float32)
+    dweight, dbias = sums.sum(axis=1)
     return dx, dweight, dbias

@@ -37,7 +37,7 @@ INTEGERS = {"taps": ir.IntType(8), "bits": ir.IntType(16)}  # arrays of other th
 FUSE = ("contract",)  # a product and a sum may become one instruction, rounded once
 UNROLL = 4  # vectors of each array in one turn of a loop
 ROWS = 64  # of a matrix, read strip by strip; so few, because their sums are float32
-PIXELS, BLOCK = 64, 512  # so many pixels, or so many elements of them, are done strip by strip
+PIXELS, BLOCK = 64, 256  # so many pixels, or so many elements of them, are done strip by strip
 QUICK = 1 << 16  # elements: fewer are done before a second thread would take its share
 
 # ---------------------------------------------------------------------------------------------
