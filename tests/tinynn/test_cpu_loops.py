@@ -81,7 +81,7 @@ WINDOWS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("geometry", WINDOWS.values(), ids=WINDOWS)
-@pytest.mark.parametrize("channels", [1, 2, 3, 5, 6, 8, 13, 31, 32, 33, 72])
+@pytest.mark.parametrize("channels", [0, 1, 2, 3, 5, 6, 8, 13, 31, 32, 33, 72])
 @pytest.mark.parametrize("n", [0, 1, 40])
 def test_max_pooling_of_every_width(n: int, channels: int, geometry: Any, threads: int) -> None:
     x = np.round(2 * numbers(n, 14, 13, channels))

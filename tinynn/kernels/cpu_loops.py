@@ -240,6 +240,7 @@ class Loop:
         return self.element(emit, name, self.field(emit, name, INT), offset)
 
     def element(self, emit: Emitter, name: str, address: Any, offset: Any) -> Any:
+        """A pointer into the array of that name, which is known to be at `address`."""
         return emit.at(emit.pointer(address, INTEGERS.get(name, FLOAT)), offset)
 
 
@@ -419,7 +420,8 @@ class Pixels(ArrayLoop):
         names = ["channels", "positions", "listed_size", "first", "offsets", "numbers"]
         self.values = {name: self.field(emit, name, INT) for name in [*names, *self.arrays]}
         channels, positions, size = (self.values[name] for name in names[:3])
-        block = smallest(build, INT(PIXELS), build.add(build.sdiv(INT(BLOCK), channels), INT(1)))
+        block = build.sdiv(INT(BLOCK), build.add(channels, INT(1)))  # there may be no channels
+        block = smallest(build, INT(PIXELS), build.add(block, INT(1)))
         blocks = build.sdiv(build.add(build.sub(hi, lo), build.sub(block, INT(1))), block)
         with emit.loop(blocks, []) as loop:
             begin = build.add(lo, build.mul(loop.index, block))
