@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tinynn.kernels import (
     cpu_conv,
+    cpu_depthwise,
     cpu_direct_conv,
     cpu_direct_weights,
     cpu_winograd,
@@ -86,12 +87,17 @@ def threads(request):
     set_num_threads(before)
 
 
+CHANNELS, SINGLE = st.integers(1, 40), st.just(1)
+
+
 @st.composite
-def convolutions(draw):
-    """x, w and the arguments of a convolution, small but of every kind."""
-    size = st.integers(1, 9)
-    x_shape = draw(st.tuples(st.integers(1, 13), size, size, st.integers(1, 40)))
-    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+def convolutions(draw, groups=SINGLE, per_group=(CHANNELS, CHANNELS), most_taps=4):
+    """x, w and the arguments of a convolution, small but of every kind. `per_group`: channels
+    and filters."""
+    size, groups = st.integers(1, 9), draw(groups)
+    c, oc = (draw(channels) for channels in per_group)
+    x_shape = (*draw(st.tuples(st.integers(1, 13), size, size)), groups * c)
+    kernel = draw(st.tuples(*[st.integers(1, most_taps)] * 2))
     stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
     dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
     pad = st.tuples(st.integers(0, 3), st.integers(0, 3))
@@ -100,8 +106,8 @@ def convolutions(draw):
         span = dilation[axis] * (kernel[axis] - 1) + 1
         assume(x_shape[1 + axis] + sum(padding[axis]) >= span)
     x = random(*x_shape, seed=draw(st.integers(0, 9)))
-    w = random(draw(st.integers(1, 40)), *kernel, x_shape[3], seed=1)
-    return x, w, (stride, padding, dilation, 1)
+    w = random(groups * oc, *kernel, c, seed=1)
+    return x, w, (stride, padding, dilation, groups)
 
 
 RELAXED = settings(max_examples=25, deadline=None, derandomize=True)
@@ -117,6 +123,49 @@ def test_direct(tile: Tile, case):
     y.check(cpu_direct_conv.conv2d(x, w, *axes, tile))
     dx.check(cpu_direct_conv.conv2d_input_grad(dy, w, *axes, tile))
     dw.check(cpu_direct_weights.conv2d_weight_grad(dy, x, *axes, tile))
+
+
+DEPTHWISE = st.one_of(CHANNELS, st.sampled_from([31, 33, 64, 96, 144]))
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+@given(case=convolutions(DEPTHWISE, (SINGLE, st.sampled_from([1, 1, 1, 2, 3])), most_taps=5))
+@RELAXED
+def test_depthwise(tile: Tile, case):
+    x, w, arguments = case
+    axes = axes_of(x.shape, w.shape, *arguments[:3])
+    dy, y, dx, dw = expected(x, w, arguments)
+    y.check(cpu_depthwise.conv2d(x, w, *axes, tile))
+    dx.check(cpu_depthwise.conv2d_input_grad(dy, w, x.shape[3], *axes, tile))
+    dw.check(cpu_depthwise.conv2d_weight_grad(dy, x, *axes, tile))
+
+
+@given(case=convolutions(st.integers(2, 4), (st.integers(2, 20), CHANNELS)))
+@RELAXED
+def test_groups(case):
+    """The public functions: a kernel call for each group, or the reference for small ones."""
+    x, w, arguments = case
+    dy, y, dx, dw = expected(x, w, arguments)
+    y.check(cpu_conv.conv2d(x, w, *arguments))
+    dx.check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments))
+    dw.check(cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments))
+
+
+@pytest.mark.parametrize("layout", ["read-only", "misaligned", "strided"])
+@pytest.mark.parametrize("samples", [0, 1, 40])
+def test_depthwise_of_any_layout(samples, layout):
+    """The public functions, on enough images for several threads and for none."""
+    numbers = random(samples * 9 * 9 * 33 + 1)
+    x = numbers[1:].reshape(samples, 9, 9, 33)
+    if layout == "strided":
+        x = x.transpose(0, 2, 1, 3)
+    x.flags.writeable = layout != "read-only"
+    w = random(33, 3, 3, 1, seed=1)
+    arguments = ((2, 1), ((0, 1), (1, 1)), (1, 1), 33)
+    dy, y, dx, dw = expected(x, w, arguments)
+    y.check(cpu_conv.conv2d(x, w, *arguments))
+    dx.check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments))
+    dw.check(cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments))
 
 
 @pytest.mark.parametrize("tile", TILES, ids=str)
@@ -185,9 +234,10 @@ def test_weight_gradient_of_a_large_batch_is_accurate(method):
     assert error < 2e-6
 
 
-def test_same_bits_every_time():
-    x, w = random(50, 14, 14, 64), random(64, 3, 3, 64, seed=1)
-    arguments = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
+@pytest.mark.parametrize("groups", [1, 2, 64])
+def test_same_bits_every_time(groups):
+    x, w = random(50, 14, 14, 64), random(64, 3, 3, 64 // groups, seed=1)
+    arguments = ((1, 1), ((1, 1), (1, 1)), (1, 1), groups)
     dy = cpu_conv.conv2d(x, w, *arguments)
     for other in (
         lambda: cpu_conv.conv2d(x, w, *arguments),
@@ -216,6 +266,16 @@ def test_writes_stay_inside():
     assert (around[0] == 7).all()
     assert (around[8] == 7).all()
     _, y, _, _ = expected(x, w, ((1, 1), ((1, 1), (1, 1)), (1, 1), 1))
+    y.check(around[1:8])
+
+
+def test_depthwise_writes_stay_inside():
+    x, w = random(7, 5, 5, 19), random(19, 3, 3, 1, seed=1)
+    axes = axes_of(x.shape, w.shape, (1, 1), ((1, 1), (1, 1)), (1, 1))
+    around = np.full((9, 5, 5, 19), 7, np.float32)
+    cpu_depthwise.gather_into(around[1:8], x, w, *axes, backward=False, tile=None)
+    assert (around[[0, 8]] == 7).all()
+    _, y, _, _ = expected(x, w, ((1, 1), ((1, 1), (1, 1)), (1, 1), 19))
     y.check(around[1:8])
 
 

@@ -257,12 +257,14 @@ def compiled(source: Path) -> Any:
     return compile_functions(emit_formulas, host_tile(), source, *loops)
 
 
-def strips(emit: Emitter, tile: Tile, count: Any) -> Iterator[tuple[Any, range]]:
+def strips(
+    emit: Emitter, tile: Tile, count: Any, several: int = UNROLL
+) -> Iterator[tuple[Any, range]]:
     """Write loops over `count` elements: yields an offset into the arrays, and offsets from there
     of some vectors: several; for what is left one; and then ever smaller ones."""
     done, build = INT(0), emit.build
     halves = [tile.lanes >> i for i in range(tile.lanes.bit_length())]
-    for lanes, vectors in [(tile.lanes, UNROLL), *((lanes, 1) for lanes in halves)]:
+    for lanes, vectors in [(tile.lanes, several), *((lanes, 1) for lanes in halves)]:
         emit.lanes, emit.vector = lanes, ir.VectorType(FLOAT, lanes)
         strip = lanes * vectors
         turns = build.sdiv(build.sub(count, done), INT(strip))

@@ -87,7 +87,7 @@ def by_group(columns: Array, groups: int) -> Array:
     """(..., KH, KW, C) -> (groups, M, KH KW C/groups): one matrix of patches for each group."""
     kh, kw, c = columns.shape[-3:]
     split = columns.reshape(-1, kh * kw, groups, c // groups).transpose(2, 0, 1, 3)
-    return split.reshape(groups, split.shape[1], -1)
+    return split.reshape(groups, split.shape[1], kh * kw * (c // groups))
 
 
 # ---------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def conv2d(
     patches = by_group(columns, groups)  # (G, M, KH KW C/G)
     filters = w.reshape(groups, oc // groups, -1).transpose(0, 2, 1)  # (G, KH KW C/G, OC/G)
     y = patches @ filters  # (G, M, OC/G)
-    return y.transpose(1, 0, 2).reshape(*columns.shape[:3], oc)
+    return namespace(x).ascontiguousarray(y.transpose(1, 0, 2)).reshape(*columns.shape[:3], oc)
 
 
 @kernel
