@@ -132,6 +132,25 @@ def column_sum(draw: Draw) -> Arguments:
     return [a_matrix(draw) + draw.choice([1, 10])]  # around 0 they would cancel
 
 
+# -- products element by element -----------------------------------------------------------------
+
+
+@cases(ELEMENTWISE)
+def mul(draw: Draw) -> Arguments:
+    """Shapes that broadcast; now and then images and one number for each of their channels."""
+    shape = draw.shape(2) if draw.flag() else (draw.integer(1, 3), *draw.pair(1, 9), 37)
+    scale = draw.choice([shape, (shape[0], *[1] * (len(shape) - 2), shape[-1]), shape[-1:], (1,)])
+    a, b = draw.normal(*shape), draw.normal(*scale)
+    return [a, 0.5] if scale == (1,) else [a, b] if draw.flag() else [b, a]
+
+
+@cases(ELEMENTWISE)  # in a sum of many pixels their errors cancel as they do
+def mul_grad(draw: Draw) -> Arguments:
+    a, b = mul(draw)
+    dy = draw.normal(*np.shape(a * b))
+    return [dy, b, a.shape] if np.ndim(b) == 0 or draw.flag() else [dy, a, b.shape]
+
+
 # -- pooling -------------------------------------------------------------------------------------
 
 
@@ -615,6 +634,7 @@ GEOMETRY = ((2, 2), (2, 2), (0, 0), (1, 1), False)
 FORWARD: dict[str, tuple[tuple[int, ...], tuple[Any, ...]]] = {
     "conv2d": ((2, 4, 4, 3), (np.ones((2, 3, 3, 3)), (1, 1), ((1, 1), (1, 1)), (1, 1), 1)),
     "matmul": ((4, 3), (np.ones((3, 2)),)),
+    "mul": ((2, 4, 4, 3), (np.ones((2, 1, 1, 3)),)),
     "max_pool2d": ((2, 4, 4, 3), GEOMETRY),
     "avg_pool2d": ((2, 4, 4, 3), ((2, 2), (2, 2), (0, 0), False, True, None)),
     "batch_norm": ((4, 3), (*CHANNELS, None, True, 1e-5)),

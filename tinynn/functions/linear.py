@@ -8,8 +8,9 @@ import numpy as np
 
 from tinynn.autograd import Function
 from tinynn.backend import Array
-from tinynn.functions.math import as_tensor, unbroadcast
+from tinynn.functions.math import as_tensor
 from tinynn.functions.shape import reshape
+from tinynn.kernels.reference import unbroadcast
 from tinynn.tensor import Tensor, operator
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinynn.autograd import Function
 from tinynn.backend import Array, current_backend
-from tinynn.kernels.reference import namespace
+from tinynn.kernels.reference import namespace, unbroadcast
 from tinynn.tensor import Tensor, operator
 
 
@@ -42,17 +42,6 @@ def check_broadcast(name: str, *operands: Any) -> None:
             f"{name}: shapes {listed} do not broadcast; align them from the right, "
             "each pair of sizes equal or 1"
         ) from None
-
-
-def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
-    """Sum a gradient over the axes that broadcasting stretched, back to `shape`."""
-    if dy.shape == shape:
-        return dy
-    extra = dy.ndim - len(shape)
-    axes = tuple(range(extra)) + tuple(
-        extra + i for i, n in enumerate(shape) if n == 1 and dy.shape[extra + i] != 1
-    )
-    return dy.sum(axis=axes, keepdims=True).reshape(shape)
 
 
 def normal_dim(name: str, ndim: int, dim: int) -> int:
@@ -111,11 +100,14 @@ class Mul(Binary):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.save(a if self.needs[1] else None, b if self.needs[0] else None)
-        return a * b
+        return self.kernels.mul(a, b)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         a, b = self.saved
-        return self.reduced(dy * b if self.needs[0] else None, dy * a if self.needs[1] else None)
+        return tuple(
+            self.kernels.mul_grad(dy, other, shape) if need else None
+            for other, shape, need in zip((b, a), self.shapes, self.needs)
+        )
 
 
 class Div(Binary):

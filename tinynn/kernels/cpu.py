@@ -13,6 +13,7 @@ from tinynn.kernels import (
     cpu_norm,
     cpu_optim,
     cpu_pool,
+    cpu_scale,
     cpu_softmax,
 )
 from tinynn.kernels.threads import apply_num_threads
@@ -25,6 +26,8 @@ KERNELS: dict[str, Any] = {
     "add": cpu_math.add,
     "add_bias": cpu_bias.add_bias,
     "column_sum": cpu_bias.column_sum,
+    "mul": cpu_scale.mul,
+    "mul_grad": cpu_scale.mul_grad,
     "max_pool2d": cpu_pool.max_pool2d,
     "max_pool2d_grad": cpu_pool.max_pool2d_grad,
     "avg_pool2d": cpu_pool.avg_pool2d,

@@ -185,6 +185,34 @@ def column_sum(dy: Array) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------
+# Products element by element
+# ---------------------------------------------------------------------------------------------
+
+
+@kernel
+def mul(a: Array, b: Array) -> Array:
+    """a b, broadcasting; one of the two may be a number."""
+    return a * b
+
+
+@kernel
+def mul_grad(dy: Array, other: Array, shape: tuple[int, ...]) -> Array:
+    """The gradient of a product with respect to the factor of that `shape`: dy `other`."""
+    return unbroadcast(dy * other, shape)
+
+
+def unbroadcast(dy: Array, shape: tuple[int, ...]) -> Array:
+    """Sum a gradient over the axes that broadcasting stretched, back to `shape`."""
+    if dy.shape == shape:
+        return dy
+    extra = dy.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, n in enumerate(shape) if n == 1 and dy.shape[extra + i] != 1
+    )
+    return dy.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+# ---------------------------------------------------------------------------------------------
 # Pooling
 # ---------------------------------------------------------------------------------------------
 
