@@ -16,6 +16,7 @@ from tinynn.kernels import (
     cpu_norm,
     cpu_optim,
     cpu_pool,
+    cpu_scale,
     cpu_softmax,
     reference,
 )
@@ -177,6 +178,18 @@ def test_an_ignored_sample_hides_its_nan() -> None:
     dx = cpu_softmax.label_cross_entropy_grad(dlosses, x, labels, *statistics, -100, 0.1)
     assert (dx[0] == 0).all()
     np.testing.assert_allclose(dx[1], 0.9 * (0.1 - np.eye(10)[3]), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1, 5), (0, 4, 4, 8), (70, 16, 16, 33)], ids=str)
+def test_one_number_for_each_images_channel(shape: tuple[int, ...], threads: int) -> None:
+    """No pixels to sum over, no images, enough for two threads."""
+    n, _, _, c = shape
+    x, scale, dy = numbers(*shape), numbers(n, 1, 1, c), numbers(*shape)
+    for y in (cpu_scale.mul(x, scale), cpu_scale.mul(scale, x)):
+        np.testing.assert_array_equal(y, x * scale)
+    np.testing.assert_array_equal(cpu_scale.mul_grad(dy, scale, x.shape), dy * scale)
+    total = (dy.astype(np.float64) * x).sum(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(cpu_scale.mul_grad(dy, x, scale.shape), total, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 63, 1000, 500_001])

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from tinynn.kernels import cpu_loops
@@ -42,9 +42,10 @@ from tinynn.kernels.cpu_microkernel import (
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.threads import get_num_threads
 
-PIXELS = 4  # of a gather in registers at a time
-TAPS = 6  # of the weight sums in registers at a time
-VECTORS = 2  # a strip of channels
+PIXELS = 3  # of a gather in registers at a time
+TAPS = 3  # of the weight sums in registers at a time
+VECTORS = 4  # a strip of channels
+ROWS = 128  # pixels, of the weight sums of one strip at a time
 CHUNK_BYTES = 256 * 1024  # of images worked on at a time: they stay in the second-level cache
 QUICK = 100_000  # floats: fewer are done before a second thread would wake up
 
@@ -113,6 +114,8 @@ def emit_gather(module: ir.Module, tile: Tile) -> None:
     """target[r, :] = sum over t < taps of source[r, t, :] filters[t, :], for r < rows, with
 
     source[r, t, :] = source[source_rows[r] + source_taps[t] :][: channels]
+    filters[t, :] = filters[filter_taps[t] :][: channels]
+    target[r, :] = target[target_rows[r] :][: channels]
     """
     emit = Emitter(module, "gather", 10, tile.lanes)
     build = emit.build
@@ -154,9 +157,11 @@ def emit_gather(module: ir.Module, tile: Tile) -> None:
 
 
 def emit_sums(module: ir.Module, tile: Tile, taps: int) -> None:
-    """sums[t, :] += sum over r < rows of dy[r, :] x[r, t, :], for t < taps; all rows
-    `channels` floats long: x[r, t, :] = x[x_rows[r] + x_taps[t] :], sums[t, :] =
-    sums[sum_taps[t] :], dy[r, :] = dy[dy_rows[r] :]
+    """sums[t, :] += sum over r < rows of dy[r, :] x[r, t, :], for t < `taps`, with
+
+    dy[r, :] = dy[dy_rows[r] :][: channels]
+    x[r, t, :] = x[x_rows[r] + x_taps[t] :][: channels]
+    sums[t, :] = sums[sum_taps[t] :][: channels]
     """
     emit = Emitter(module, f"sums_{taps}", 9, tile.lanes)
     build = emit.build
@@ -172,13 +177,14 @@ def emit_sums(module: ir.Module, tile: Tile, taps: int) -> None:
             dy_place = build.add(build.load(emit.at(dy_rows, loop.index)), offset)
             x_place = build.add(build.load(emit.at(x_rows, loop.index)), offset)
             d = [emit.load_vector(emit.at(emit.at(dy, dy_place), v)) for v in vectors]
-            xs = [
+            numbers = [
                 emit.load_vector(emit.at(emit.at(base, x_place), v))
                 for base in seen
                 for v in vectors
             ]
             loop.carried = [
-                emit.multiply_add(a, b, total) for a, b, total in zip(xs, d * taps, loop.carried)
+                emit.multiply_add(a, b, total)
+                for a, b, total in zip(numbers, d * taps, loop.carried)
             ]
         totals = iter(loop.carried)
         for base in places:
@@ -250,6 +256,28 @@ def gather(lo, hi, thread, job_pointer):
             )  # fmt: skip
 
 
+@njit
+def sum_class(job, c, dy, x, samples, sums):
+    """Add the products of a class's pixels. Some pixels' strip of dy and x stays in the first-level
+    cache for all taps, and all their channels in the second."""
+    row, pixels = load_int(job.classes, 4 * c), load_int(job.classes, 4 * c + 1)
+    first_tap, taps = load_int(job.classes, 4 * c + 2), load_int(job.classes, 4 * c + 3)
+    groups = (taps + TAPS - 1) // TAPS
+    for first in range(row, row + pixels * samples, ROWS):
+        rows = min(ROWS, row + pixels * samples - first)
+        for channel in range(0, job.channels, job.strip):
+            for group in range(groups):
+                tap = first_tap + taps * group // groups
+                last = first_tap + taps * (group + 1) // groups
+                call_sums(
+                    load_int(job.functions, last - tap),
+                    dy + 4 * channel, job.target_rows + 8 * first,
+                    x + 4 * channel, job.source_rows + 8 * first, job.source_taps + 8 * tap,
+                    sums + 4 * channel, job.filter_taps + 8 * tap,
+                    rows, min(job.strip, job.channels - channel),
+                )  # fmt: skip
+
+
 @kernel(DEPTHWISE)
 def weight_sums(lo, hi, thread, job_pointer):
     """Task = part of the samples, with sums of its own. dy is the target, x the source."""
@@ -257,27 +285,14 @@ def weight_sums(lo, hi, thread, job_pointer):
     for part in range(lo, hi):
         last = job.samples * (part + 1) // job.parts
         for first in range(job.samples * part // job.parts, last, job.chunk_samples):
-            samples = min(job.chunk_samples, last - first)
-            dy = job.target + 4 * first * job.target_sample
-            x = job.source + 4 * first * job.source_sample
             for c in range(job.class_count):
-                row = load_int(job.classes, 4 * c)
-                rows = load_int(job.classes, 4 * c + 1) * samples
-                tap = load_int(job.classes, 4 * c + 2)
-                taps = load_int(job.classes, 4 * c + 3)
-                groups = (taps + TAPS - 1) // TAPS
-                for channel in range(0, job.channels, job.strip):
-                    for group in range(groups):  # the pixels' strip is in the first-level cache
-                        begin, end = taps * group // groups, taps * (group + 1) // groups
-                        call_sums(
-                            load_int(job.functions, end - begin),
-                            dy + 4 * channel, job.target_rows + 8 * row,
-                            x + 4 * channel, job.source_rows + 8 * row,
-                            job.source_taps + 8 * (tap + begin),
-                            job.sums + 4 * (part * job.sums_size + channel),
-                            job.filter_taps + 8 * (tap + begin),
-                            rows, min(job.strip, job.channels - channel),
-                        )  # fmt: skip
+                sum_class(
+                    job, c,
+                    job.target + 4 * first * job.target_sample,
+                    job.source + 4 * first * job.source_sample,
+                    min(job.chunk_samples, last - first),
+                    job.sums + 4 * part * job.sums_size,
+                )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -332,7 +347,7 @@ def conv2d(
 ) -> np.ndarray:
     """x (N, H, W, C), w (C m, KH, KW, 1) -> y (N, OH, OW, C m): channel c goes to m c + 0..m-1."""
     x = spread(x, w.shape[0] // x.shape[3])
-    y = np.empty((len(x), vertical.out, horizontal.out, w.shape[0]), np.float32)
+    y = empty((len(x), vertical.out, horizontal.out, w.shape[0]))
     gather_into(y, x, w, vertical, horizontal, False, tile)
     return y
 
@@ -343,7 +358,7 @@ def conv2d_input_grad(
 ) -> np.ndarray:  # fmt: skip
     """dy (N, OH, OW, C m), w (C m, KH, KW, 1) -> dx (N, H, W, C), C = `channels`."""
     shape = len(dy), vertical.size, horizontal.size
-    dx = np.empty((*shape, dy.shape[3]), np.float32)
+    dx = empty((*shape, dy.shape[3]))
     gather_into(dx, dy, w, vertical, horizontal, True, tile)
     return dx if channels == dy.shape[3] else dx.reshape(*shape, channels, -1).sum(axis=4)
 

@@ -56,7 +56,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     if not x.size:
         return reference.layer_norm(x, weight, bias, eps)
     m, d = x.shape
-    y, mean, rstd = np.empty_like(x), np.empty((m, 1), np.float32), np.empty((m, 1), np.float32)
+    y, mean, rstd = empty_like(x), np.empty((m, 1), np.float32), np.empty((m, 1), np.float32)
     arrays = {"x": x, "weight": weight, "bias": bias, "y": y, "mean": mean, "rstd": rstd}
     layer_norm_rows(x.shape, eps=float(eps), share=1 / d, **arrays)
     return y, mean, rstd
@@ -71,7 +71,7 @@ def layer_norm_grad(
         return reference.layer_norm_grad(dy, x, weight, mean, rstd)
     m, d = x.shape
     height = max(-(-m // BLOCKS), LEAST)
-    dx, sums = np.empty_like(dy), np.zeros((2, -(-m // height), d), np.float32)
+    dx, sums = empty_like(dy), np.zeros((2, -(-m // height), d), np.float32)
     arrays = {"dy": dy, "x": x, "weight": weight, "mean": mean, "rstd": rstd, "dx": dx}
     arrays |= {"dweight": sums[0], "dbias": sums[1]}
     layer_norm_grad_rows(x.shape, height, share=1 / d, **arrays)

@@ -120,7 +120,7 @@ class Windows:
     def backward(self, spread: Pixels, collect: Pixels, **arrays: Array) -> Array:
         """dx by the first loop where each input is under one window, by the second elsewhere."""
         if not self.disjoint:
-            dx = np.empty(self.x_shape, np.float32)
+            dx = empty(self.x_shape)
             self.run(collect, self.of_inputs, self.pixels["x"], {**arrays, "dx": dx})
             return dx
         dx = (np.empty if self.cover else np.zeros)(self.x_shape, np.float32)
@@ -168,7 +168,7 @@ def max_pool2d(
     if kernel_size[0] * kernel_size[1] > 256:  # taps are bytes
         return reference.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
     windows = max_windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    y, tap = np.empty(windows.y_shape, np.float32), np.empty(windows.y_shape, np.uint8)
+    y, tap = empty(windows.y_shape), empty(windows.y_shape, np.uint8)
     windows.forward(keep_largest, x=x, y=y, taps=tap)
     return y, tap
 
@@ -205,7 +205,7 @@ def avg_pool2d(
     """Drop-in for reference.avg_pool2d."""
     options = ceil_mode, count_include_pad, divisor_override
     windows = average_windows(x.shape, kernel_size, stride, padding, *options)
-    y = np.empty(windows.y_shape, np.float32)
+    y = empty(windows.y_shape)
     windows.forward(add_share, x=x, y=y)
     return y
 

@@ -104,7 +104,7 @@ def softmax(x: Array, axis: int) -> Array:
     """Drop-in for reference.softmax along the last axis."""
     if not fits(x, axis):
         return reference.softmax(x, axis)
-    y = np.empty_like(x)
+    y = empty_like(x)
     softmax_rows(matrix(x), x=x, y=y)
     return y
 
@@ -114,7 +114,7 @@ def log_softmax(x: Array, axis: int) -> Array:
     """Drop-in for reference.log_softmax along the last axis."""
     if not fits(x, axis):
         return reference.log_softmax(x, axis)
-    y = np.empty_like(x)
+    y = empty_like(x)
     log_softmax_rows(matrix(x), x=x, y=y)
     return y
 
@@ -124,7 +124,7 @@ def softmax_grad(dy: Array, y: Array, axis: int) -> Array:
     """Drop-in for reference.softmax_grad along the last axis."""
     if not fits(y, axis):
         return reference.softmax_grad(dy, y, axis)
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     softmax_grad_rows(matrix(y), dy=dy, y=y, dx=dx)
     return dx
 
@@ -134,7 +134,7 @@ def log_softmax_grad(dy: Array, y: Array, axis: int) -> Array:
     """Drop-in for reference.log_softmax_grad along the last axis."""
     if not fits(y, axis):
         return reference.log_softmax_grad(dy, y, axis)
-    dx = np.empty_like(dy)
+    dx = empty_like(dy)
     log_softmax_grad_rows(matrix(y), dy=dy, y=y, dx=dx)
     return dx
 
@@ -172,7 +172,7 @@ def label_cross_entropy_grad(
     label_smoothing: float,
 ) -> Array:
     """Drop-in for reference.label_cross_entropy_grad."""
-    dx = np.empty_like(logits)
+    dx = empty_like(logits)
     fields = label_fields(labels, logits.shape[1], ignore_index, label_smoothing)
     cross_entropy_grad_rows(
         logits.shape, x=logits, dx=dx, dlosses=dlosses, tops=top, totals=total, **fields
