@@ -29,6 +29,7 @@ from numba.extending import intrinsic
 
 from tinynn.kernels import cpu_loops
 from tinynn.kernels.cpu_direct_conv import Axis, by_taps, form, integers
+from tinynn.kernels.cpu_direct_weights import by_tap
 from tinynn.kernels.cpu_loops import strips
 from tinynn.kernels.cpu_microkernel import (
     INT,
@@ -68,18 +69,21 @@ class Plan:
 
 @lru_cache(maxsize=256)
 def plan_taps(
-    vertical: Axis, horizontal: Axis, backward: bool, channels: int, samples: int
+    vertical: Axis, horizontal: Axis, backward: bool, sums: bool, channels: int, samples: int
 ) -> Plan:
-    """The lists for `samples` images."""
+    """The lists for `samples` images. A pixel of a gather needs all its taps at once; `sums` of
+    the taps of one filter row can run over all pixels that see data under it."""
     rows, columns = (
         by_taps(axis.backward() if backward else axis.forward()) for axis in (vertical, horizontal)
     )
+    if sums:
+        rows = {((k, 0),): seen for k, seen in by_tap(vertical).items()}
     (source_h, source_w), (target_h, target_w) = form(vertical, horizontal, backward)
     live_rows, live_columns = (
         sorted({k for taps in groups for k, _ in taps}) for groups in (rows, columns)
     )
     classes: list[tuple[int, ...]] = []
-    source_rows, target_rows = [], []
+    source_rows, target_rows = [integers([])], [integers([])]  # it may be that no tap sees data
     source_taps: list[int] = []
     filter_taps: list[int] = []
     first_row, sample = 0, np.arange(samples)[:, None]
@@ -308,14 +312,17 @@ class Prepared:
 
 @lru_cache(maxsize=256)
 def prepare(
-    vertical: Axis, horizontal: Axis, backward: bool, samples: int, channels: int,
+    vertical: Axis, horizontal: Axis, backward: bool, sums: bool, samples: int, channels: int,
     tile: Tile | None, threads: int,
 ) -> Prepared:  # fmt: skip
     """For a gather over chunks of samples, or weight sums over parts: at least one a thread."""
     tile = tile or host_tile()
     source, target = (h * w * channels for h, w in form(vertical, horizontal, backward))
     chunk = max(1, min(CHUNK_BYTES // (4 * (source + target)), -(-samples // threads)))
-    plan, parts = plan_taps(vertical, horizontal, backward, channels, chunk), min(threads, samples)
+    plan, parts = (
+        plan_taps(vertical, horizontal, backward, sums, channels, chunk),
+        min(threads, samples),
+    )
     job = Job(
         DEPTHWISE, functions=functions(tile)[1], strip=VECTORS * tile.lanes,
         channels=channels, samples=samples, chunk_samples=chunk,
@@ -336,7 +343,7 @@ def gather_into(
     """Fill `target` (N, H, W, C) from `source` (N, H, W, C) with filters w (C, KH, KW, 1)."""
     samples, channels = len(source), source.shape[3]
     axes = vertical, horizontal
-    prepared = prepare(*axes, backward, samples, channels, tile, get_num_threads())
+    prepared = prepare(*axes, backward, False, samples, channels, tile, get_num_threads())
     filters = np.ascontiguousarray(w.reshape(channels, -1).T[prepared.taps])
     job = prepared.job.bind(source=source, target=target, filters=filters)
     run(gather, job, prepared.chunks, quick=prepared.quick)
@@ -370,7 +377,8 @@ def conv2d_weight_grad(
     """dy (N, OH, OW, C m), x (N, H, W, C) -> dw (C m, KH, KW, 1)."""
     channels = dy.shape[3]
     x = spread(x, channels // x.shape[3])
-    prepared = prepare(vertical, horizontal, False, len(x), channels, tile, get_num_threads())
+    axes = vertical, horizontal
+    prepared = prepare(*axes, False, True, len(x), channels, tile, get_num_threads())
     sums = np.zeros((prepared.parts, len(prepared.taps), channels), np.float32)
     job = prepared.job.bind(source=x, target=dy, sums=sums)
     run(weight_sums, job, prepared.parts, quick=prepared.quick)
