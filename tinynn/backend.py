@@ -101,14 +101,9 @@ def _load_numpy() -> Backend:
 
 
 def _cpu_kernels() -> dict[str, Any]:
-    import numba  # only when first used: it takes a while
+    from tinynn.kernels.cpu_microkernel import begin_compilation  # numba: only when first used
 
-    if numba.config.DISABLE_JIT:
-        raise RuntimeError("NUMBA_DISABLE_JIT is set")
-    from tinynn.kernels.cpu_microkernel import announce_compilation, microkernel
-
-    announce_compilation()
-    microkernel()
+    begin_compilation()
     from tinynn.kernels import cpu
 
     return cpu.KERNELS

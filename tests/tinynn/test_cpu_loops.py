@@ -10,13 +10,13 @@ import pytest
 import tinynn as tn
 from tinynn.kernels import (
     cpu_activation,
+    cpu_arithmetic,
     cpu_bias,
     cpu_layer_norm,
     cpu_loops,
     cpu_norm,
     cpu_optim,
     cpu_pool,
-    cpu_scale,
     cpu_softmax,
     reference,
 )
@@ -185,11 +185,11 @@ def test_one_number_for_each_images_channel(shape: tuple[int, ...], threads: int
     """No pixels to sum over, no images, enough for two threads."""
     n, _, _, c = shape
     x, scale, dy = numbers(*shape), numbers(n, 1, 1, c), numbers(*shape)
-    for y in (cpu_scale.mul(x, scale), cpu_scale.mul(scale, x)):
+    for y in (cpu_arithmetic.mul(x, scale), cpu_arithmetic.mul(scale, x)):
         np.testing.assert_array_equal(y, x * scale)
-    np.testing.assert_array_equal(cpu_scale.mul_grad(dy, scale, x.shape), dy * scale)
+    np.testing.assert_array_equal(cpu_arithmetic.mul_grad(dy, scale, x.shape), dy * scale)
     total = (dy.astype(np.float64) * x).sum(axis=(1, 2), keepdims=True)
-    np.testing.assert_allclose(cpu_scale.mul_grad(dy, x, scale.shape), total, atol=1e-4)
+    np.testing.assert_allclose(cpu_arithmetic.mul_grad(dy, x, scale.shape), total, atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [0, 1, 9, 63, 1000, 500_001])

@@ -6,14 +6,13 @@ from typing import Any
 
 from tinynn.kernels import (
     cpu_activation,
+    cpu_arithmetic,
     cpu_bias,
     cpu_conv,
     cpu_layer_norm,
-    cpu_math,
     cpu_norm,
     cpu_optim,
     cpu_pool,
-    cpu_scale,
     cpu_softmax,
 )
 from tinynn.kernels.threads import apply_num_threads
@@ -23,11 +22,11 @@ KERNELS: dict[str, Any] = {
     "conv2d_input_grad": cpu_conv.conv2d_input_grad,
     "conv2d_weight_grad": cpu_conv.conv2d_weight_grad,
     "matmul": cpu_conv.matmul,
-    "add": cpu_math.add,
+    "add": cpu_arithmetic.add,
     "add_bias": cpu_bias.add_bias,
     "column_sum": cpu_bias.column_sum,
-    "mul": cpu_scale.mul,
-    "mul_grad": cpu_scale.mul_grad,
+    "mul": cpu_arithmetic.mul,
+    "mul_grad": cpu_arithmetic.mul_grad,
     "max_pool2d": cpu_pool.max_pool2d,
     "max_pool2d_grad": cpu_pool.max_pool2d_grad,
     "avg_pool2d": cpu_pool.avg_pool2d,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tinynn.kernels import reference
 from tinynn.kernels.cpu_loops import absolute, elementwise, exp, expm1, where
 from tinynn.kernels.cpu_loops import relu as rectified

@@ -41,6 +41,7 @@ from tinynn.kernels.cpu_microkernel import (
     load_int,
 )
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
 PIXELS = 3  # of a gather in registers at a time

@@ -10,6 +10,7 @@ from tinynn.kernels import reference
 from tinynn.kernels.cpu_loops import sqrt
 from tinynn.kernels.cpu_rows import Row, rows
 from tinynn.kernels.fallback import float32_only
+from tinynn.kernels.memory import empty_like
 
 Array = Any
 BLOCKS = 64  # of rows at most, each with sums of its own: the same for any number of threads

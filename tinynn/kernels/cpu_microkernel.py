@@ -37,7 +37,7 @@ import llvmlite
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, types
+from numba import cfunc, config, types
 from numba.extending import intrinsic
 
 FLOAT, INT, INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
@@ -359,8 +359,11 @@ def object_file(emit: Callable[[ir.Module, Tile], None], tile: Tile, *more_sourc
     return cache_folder() / f"{emit.__name__}-{name}.o"
 
 
-def announce_compilation() -> None:
-    """Say on standard error, if nothing is compiled yet, why the first seconds pass in silence."""
+def begin_compilation() -> None:
+    """Compile the first function, and if nothing is on disk yet say on standard error why the
+    first seconds pass in silence. Raises what LLVM does where it cannot compile."""
+    if config.DISABLE_JIT:
+        raise RuntimeError("NUMBA_DISABLE_JIT is set")
     if not object_file(emit_microkernel, host_tile()).is_file():
         print(
             f"tinynn: compiling the CPU kernels for this machine ({llvm.get_host_cpu_name()}), "
@@ -368,6 +371,7 @@ def announce_compilation() -> None:
             file=sys.stderr,
             flush=True,
         )
+    microkernel()
 
 
 def cache_folder() -> Path:

@@ -20,6 +20,7 @@ from tinynn.kernels.cpu_loops import QUICK, Pixels, gather, larger, scatter, whe
 from tinynn.kernels.cpu_parallel import Job, job_type, run
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair
+from tinynn.kernels.memory import empty
 
 Array = Any
 

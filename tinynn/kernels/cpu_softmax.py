@@ -14,6 +14,7 @@ from tinynn.kernels import reference
 from tinynn.kernels.cpu_loops import exp, log, where
 from tinynn.kernels.cpu_rows import Row, rows
 from tinynn.kernels.fallback import float32_only
+from tinynn.kernels.memory import empty_like
 
 Array = Any
 

@@ -1,5 +1,5 @@
-"""Products of images with one number for each image's channel, as squeeze-and-excitation takes
-them. Drop-ins for the reference's product and its gradient; other shapes are left to it.
+"""Sums of large arrays of one shape, and products of images with one number for each image's
+channel, as squeeze-and-excitation takes them. Drop-ins; other shapes are left to the reference.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import numpy as np
 from llvmlite import ir
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import QUICK, Columns, strips
+from tinynn.kernels.cpu_loops import QUICK, Columns, elementwise, strips
 from tinynn.kernels.cpu_microkernel import INT, Emitter, Tile
-from tinynn.kernels.cpu_parallel import Job, job_type, run
+from tinynn.kernels.cpu_parallel import job_type, run
 from tinynn.kernels.fallback import float32_only
+from tinynn.kernels.memory import empty_like
 
 Array = Any
 
+SMALL = 1 << 14  # elements: fewer NumPy adds before a job begins
 SCALE = job_type("channels pixels x y dy scale total")
 
 
@@ -43,12 +45,17 @@ class Images(Columns):
 
     def __call__(self, shape: tuple[int, ...], **arrays: Array) -> None:
         n, *sizes, c = shape
-        job = Job(self.job, channels=c, pixels=math.prod(sizes), **arrays)
+        job = self.job.bind(channels=c, pixels=math.prod(sizes), **arrays)
         run(self, job, n, quick=math.prod(shape) < QUICK)
 
 
 def images(outputs: str) -> Callable[[Callable[..., Any]], Images]:
     return lambda formula: Images(formula, outputs, SCALE)
+
+
+@elementwise("y")
+def sums(a, b):
+    return a + b
 
 
 @images("y")
@@ -70,6 +77,16 @@ def are_float32(*operands: Any) -> bool:
     return all(isinstance(x, np.ndarray) and x.dtype == np.float32 for x in operands)
 
 
+@float32_only(reference.add)
+def add(a: Array, b: Array) -> Array:
+    """Drop-in for reference.add."""
+    if not are_float32(a, b) or a.shape != b.shape or a.size < SMALL:
+        return reference.add(a, b)
+    y = empty_like(a)
+    sums(a=a, b=b, y=y)
+    return y
+
+
 @float32_only(reference.mul)
 def mul(a: Array, b: Array) -> Array:
     """Drop-in for reference.mul."""
@@ -78,7 +95,7 @@ def mul(a: Array, b: Array) -> Array:
     x, scale = (a, b) if a.size > b.size else (b, a)
     if not scales(scale.shape, x.shape):
         return reference.mul(a, b)
-    y = np.empty_like(x)
+    y = empty_like(x)
     scaled(x.shape, x=x, scale=scale, y=y)
     return y
 
