@@ -9,6 +9,7 @@ next kernel. The same number of threads gives the same results bit for bit.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -37,16 +38,15 @@ def conv2d(
     x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> Array:
     """Drop-in for reference.conv2d."""
-    if not x.size or not w.size or few_products(x, w.shape, groups):
-        return reference.conv2d(x, w, stride, padding, dilation, groups)
-    axes = axes_of(x.shape, w.shape, stride, padding, dilation)
-    if groups == x.shape[3] > 1:
-        return cpu_depthwise.conv2d(x, w, *axes)
-    if groups > 1:
-        pairs = zip(split(x, 3, groups), split(w, 0, groups), strict=True)
-        parts = [conv2d(a, b, stride, padding, dilation, 1) for a, b in pairs]
-        return np.concatenate(parts, axis=3)
-    return choose(axes, x.shape, w.shape, cpu_direct_conv).conv2d(x, w, *axes)
+    geometry = stride, padding, dilation
+    method, _ = choose(cpu_direct_conv, x.shape, w.shape, *geometry, groups)
+    if method is reference:
+        return reference.conv2d(x, w, *geometry, groups)
+    axes = axes_of(x.shape, w.shape, *geometry)
+    if groups == 1 or method is cpu_depthwise:
+        return method.conv2d(x, w, *axes)
+    pairs = zip(split(x, 3, groups), split(w, 0, groups), strict=True)
+    return np.concatenate([method.conv2d(a, b, *axes) for a, b in pairs], axis=3)
 
 
 @float32_only(reference.conv2d_input_grad)
@@ -60,17 +60,17 @@ def conv2d_input_grad(
     groups: int,
 ) -> Array:
     """Drop-in for reference.conv2d_input_grad."""
-    if not dy.size or not w.size or few_products(dy, w.shape, groups):
-        return reference.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
-    axes = axes_of(x_shape, w.shape, stride, padding, dilation)
-    if groups == x_shape[3] > 1:
+    geometry = stride, padding, dilation
+    method, _ = choose(cpu_direct_conv, x_shape, w.shape, *geometry, groups)
+    if method is reference:
+        return reference.conv2d_input_grad(dy, w, x_shape, *geometry, groups)
+    axes = axes_of(x_shape, w.shape, *geometry)
+    if method is cpu_depthwise:
         return cpu_depthwise.conv2d_input_grad(dy, w, groups, *axes)
-    if groups > 1:
-        shape = (*x_shape[:3], w.shape[3])
-        pairs = zip(split(dy, 3, groups), split(w, 0, groups), strict=True)
-        parts = [conv2d_input_grad(a, b, shape, stride, padding, dilation, 1) for a, b in pairs]
-        return np.concatenate(parts, axis=3)
-    return choose(axes, x_shape, w.shape, cpu_direct_conv).conv2d_input_grad(dy, w, *axes)
+    if groups == 1:
+        return method.conv2d_input_grad(dy, w, *axes)
+    pairs = zip(split(dy, 3, groups), split(w, 0, groups), strict=True)
+    return np.concatenate([method.conv2d_input_grad(a, b, *axes) for a, b in pairs], axis=3)
 
 
 @float32_only(reference.conv2d_weight_grad)
@@ -85,33 +85,46 @@ def conv2d_weight_grad(
     out: Array | None = None,
 ) -> Array:
     """Drop-in for reference.conv2d_weight_grad."""
-    if not dy.size or not x.size or few_products(dy, w_shape, groups):
-        return reference.conv2d_weight_grad(dy, x, w_shape, stride, padding, dilation, groups, out)
-    axes = axes_of(x.shape, w_shape, stride, padding, dilation)
-    if groups == x.shape[3] > 1:
-        return cpu_depthwise.conv2d_weight_grad(dy, x, *axes, out=out)
-    if groups > 1:
-        dw = empty(w_shape) if out is None else out
-        parts = split(dy, 3, groups), split(x, 3, groups), np.split(dw, groups)
-        for a, b, part in zip(*parts, strict=True):
-            conv2d_weight_grad(a, b, part.shape, stride, padding, dilation, 1, part)
-        return dw
-    method = choose(axes, x.shape, w_shape, cpu_direct_weights)
-    return method.conv2d_weight_grad(dy, x, *axes, out=out)
+    geometry = stride, padding, dilation
+    method, _ = choose(cpu_direct_weights, x.shape, w_shape, *geometry, groups)
+    if method is reference:
+        return reference.conv2d_weight_grad(dy, x, w_shape, *geometry, groups, out)
+    axes = axes_of(x.shape, w_shape, *geometry)
+    if groups == 1 or method is cpu_depthwise:
+        return method.conv2d_weight_grad(dy, x, *axes, out=out)
+    dw = empty(w_shape) if out is None else out
+    parts = split(dy, 3, groups), split(x, 3, groups), np.split(dw, groups)
+    for a, b, part in zip(*parts, strict=True):
+        method.conv2d_weight_grad(a, b, *axes, out=part)
+    return dw
 
 
+@lru_cache(maxsize=256)
 def choose(
-    axes: tuple[Axis, Axis], x_shape: tuple[int, ...], w_shape: tuple[int, ...], direct: ModuleType
-) -> ModuleType:
-    """The faster method for a shape."""
-    channels, width = (x_shape[3], w_shape[0]), microkernel().tile.width
-    return cpu_winograd if cpu_winograd.worthwhile(*axes, channels, x_shape[0], width) else direct
-
-
-def few_products(images: Array, w_shape: tuple[int, ...], groups: int) -> bool:
-    """Is a group too small to be worth a kernel call? (A depthwise convolution is one call.)"""
-    products = math.prod(images.shape[:3]) * math.prod(w_shape) // groups
-    return groups > 1 and w_shape[3] > 1 and products < SMALL_GROUP
+    direct: ModuleType,
+    x_shape: tuple[int, ...],
+    w_shape: tuple[int, ...],
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+) -> tuple[ModuleType, str]:
+    """The fastest method for a shape (of one group, if there are several), and why it is:
+    `direct`, Winograd, depthwise or the reference."""
+    if 0 in (*x_shape, *w_shape):
+        return reference, "an empty array"
+    if groups == x_shape[3] > 1:
+        return cpu_depthwise, "a filter for each channel"
+    axes = axes_of(x_shape, w_shape, stride, padding, dilation)
+    if groups > 1:
+        out = math.prod(axis.out for axis in axes)
+        if x_shape[0] * out * math.prod(w_shape) // groups < SMALL_GROUP:
+            return reference, f"{groups} groups of less than {SMALL_GROUP:,} multiply-adds"
+    channels = x_shape[3] // groups, w_shape[0] // groups
+    obstacle = cpu_winograd.obstacle(*axes, channels, x_shape[0], microkernel().tile.width)
+    if obstacle:
+        return direct, obstacle
+    return cpu_winograd, "3x3, stride 1: fewer products"
 
 
 def split(array: Array, axis: int, groups: int) -> list[Array]:
@@ -125,20 +138,42 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     A linear layer's products are the triplet: y = x w' is conv2d, dx = dy w the input gradient,
     dw = dy' x the weight gradient. A transposed view is read as what it is a view of.
     """
-    matrices = a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]
-    if not (matrices and a.dtype == b.dtype == np.float32 and a.size * b.shape[1] > SMALL_PRODUCT):
-        return reference.matmul(a, b, out)
+    name, _ = choose_product(a, b)
     axes = Axis(1, 1, 1, (0, 0), 1), Axis(1, 1, 1, (0, 0), 1)
-    if a.flags.c_contiguous and b.flags.c_contiguous:  # dy (N, OC) @ w (OC, C)
-        product = cpu_direct_conv.conv2d_input_grad(pixels(a), pixels(b), *axes)
-    elif a.flags.c_contiguous and b.T.flags.c_contiguous:  # x (N, C) @ w (OC, C)'
-        product = cpu_direct_conv.conv2d(pixels(a), pixels(b.T), *axes)
-    elif a.T.flags.c_contiguous and b.flags.c_contiguous:  # dy (N, OC)' @ x (N, C)
-        dw = None if out is None else pixels(out)
-        product = cpu_direct_weights.conv2d_weight_grad(pixels(a.T), pixels(b), *axes, out=dw)
-    else:
-        return reference.matmul(a, b, out)
-    return product.reshape(a.shape[0], b.shape[1]) if out is None else out
+    into = None if out is None else pixels(out)
+    match name:
+        case "conv2d":
+            product = cpu_direct_conv.conv2d(pixels(a), pixels(b.T), *axes)
+        case "conv2d_input_grad":
+            product = cpu_direct_conv.conv2d_input_grad(pixels(a), pixels(b), *axes)
+        case "conv2d_weight_grad":
+            product = cpu_direct_weights.conv2d_weight_grad(
+                pixels(a.T), pixels(b), *axes, out=into
+            )
+        case _:
+            return reference.matmul(a, b, out)
+    if out is None:
+        return product.reshape(a.shape[0], b.shape[1])
+    if product is not into:
+        into[...] = product
+    return out
+
+
+def choose_product(a: Array, b: Array) -> tuple[str, str]:
+    """Which of the triplet computes a @ b, or "matmul" for the reference; and why."""
+    if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]):
+        return "matmul", "not two matrices that fit"
+    if not a.dtype == b.dtype == np.float32:
+        return "matmul", "not float32"
+    if a.size * b.shape[1] <= SMALL_PRODUCT:
+        return "matmul", f"at most {SMALL_PRODUCT:,} multiply-adds: BLAS starts sooner"
+    if a.flags.c_contiguous and b.flags.c_contiguous:
+        return "conv2d_input_grad", "dy (N, OC) @ w (OC, C): both as they lie in memory"
+    if a.flags.c_contiguous and b.T.flags.c_contiguous:
+        return "conv2d", "x (N, C) @ w (OC, C)': the second transposed"
+    if a.T.flags.c_contiguous and b.flags.c_contiguous:
+        return "conv2d_weight_grad", "dy (N, OC)' @ x (N, C): the first transposed"
+    return "matmul", "neither matrix nor its transpose is contiguous"
 
 
 def pixels(matrix: Array) -> Array:
