@@ -6,105 +6,168 @@ keeps spinning for a while); between processes an engine that waits for its turn
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
-import platform
 import resource
+import signal
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from types import TracebackType
 from typing import Any
 
-Engine = tuple[Callable[..., Any], tuple[Any, ...]]  # a function making a step, its arguments
+Step = Callable[[], object]
+Facts = dict[str, Any]  # how a step was set up: "engine", "memory_format", ...
+Make = tuple[Callable[..., tuple[Step, Facts]], tuple[Any, ...]]  # makes a step; its arguments
+
+WARM_UP = 3  # steps before the first that counts
+PAUSE_S = 0.15  # between turns: the threads of the engine before go to sleep
+
+
+class EngineError(RuntimeError):
+    """An engine could not make or take a step."""
 
 
 @dataclass(frozen=True)
 class Timing:
     """Seconds a step, over all rounds, and the engine's peak resident memory."""
 
-    label: str
+    engine: str
+    memory_format: str
     median: float
     low: float
     high: float
     peak_mib: float
+    facts: Facts
+
+    @property
+    def label(self) -> str:
+        """The engine and its memory format, as tables show them."""
+        return f"{self.engine}, {self.memory_format}"
 
 
-def serve(channel: Connection, make: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    """The engine's process: warm up, then time as many steps as it is asked to."""
-    step, label = make(*arguments)
-    for _ in range(3):
+def serve(channel: Connection) -> None:
+    """An engine's process: make the steps it is told to, and take as many as it is asked for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it closes the channel
+    step: Step | None = None
+    while True:
+        try:
+            request = channel.recv()
+        except EOFError:
+            return
+        try:
+            if isinstance(request, int):
+                assert step is not None
+                answer = take(step, request)
+            else:
+                make, arguments = request
+                step, facts = make(*arguments)
+                answer = facts, take(step, WARM_UP)[0][-1]
+            channel.send(answer)
+        except Exception as error:  # the parent says what failed
+            channel.send(EngineError(f"{type(error).__name__}: {error}".splitlines()[0]))
+
+
+def take(step: Step, count: int) -> tuple[list[float], float]:
+    """The seconds of each of `count` steps, and the peak resident memory in MiB."""
+    times = []
+    for _ in range(count):
+        begin = time.perf_counter()
         step()
-    channel.send(label)
-    while steps := channel.recv():
-        times = []
-        for _ in range(steps):
-            begin = time.perf_counter()
-            step()
-            times.append(time.perf_counter() - begin)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        channel.send((times, peak))
+        times.append(time.perf_counter() - begin)
+    return times, peak_mib()
 
 
-def compare(engines: list[Engine], rounds: int, steps: int) -> list[Timing]:
-    """Time the engines in turn, `rounds` times `steps` steps each."""
-    context = multiprocessing.get_context("spawn")
-    channels, processes = [], []
-    for make, arguments in engines:
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, make, arguments), daemon=True)
-        process.start()
+def peak_mib() -> float:
+    """The most memory this process has held. (getrusage's figure begins with the parent's.)"""
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            (line,) = (line for line in file if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    except (OSError, ValueError):  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Engine:
+    """A process of its own in which steps are made and timed. Leave it by `with`."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.channel, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs,), daemon=True)
+        self.process.start()
         theirs.close()
-        channels.append(ours)
-        processes.append(process)
-        ours.poll(None)  # compile and warm up one after the other
-    labels = [channel.recv() for channel in channels]
+        self.facts: Facts = {}
+
+    def make(self, make: Make) -> float:
+        """Make a step and warm it up. Returns the seconds of one. Raises EngineError."""
+        self.facts, seconds = self.ask(make)
+        return seconds
+
+    def take(self, count: int) -> tuple[list[float], float]:
+        """The seconds of `count` steps, and the process's peak memory in MiB."""
+        return self.ask(count)
+
+    def ask(self, request: Any) -> Any:
+        try:
+            self.channel.send(request)
+            answer = self.channel.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode
+            raise EngineError(f"the engine's process ended with code {code}") from None
+        if isinstance(answer, EngineError):
+            raise answer
+        return answer
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.channel.close()
+        self.process.join()
+
+
+def take_turns(
+    engines: Sequence[Engine], rounds: int, steps: int, tick: Step = lambda: None
+) -> list[Timing]:
+    """Let the engines take their steps in turn, `rounds` times `steps`; `tick` after each turn."""
     times: list[list[float]] = [[] for _ in engines]
     peaks = [0.0] * len(engines)
     for _ in range(rounds):
-        for i, channel in enumerate(channels):
-            channel.send(steps)
-            measured, peaks[i] = channel.recv()
+        for i, engine in enumerate(engines):
+            time.sleep(PAUSE_S)
+            measured, peaks[i] = engine.take(steps)
             times[i] += measured
-    for channel, process in zip(channels, processes):
-        channel.send(0)
-        process.join()
+            tick()
     return [
-        Timing(label, statistics.median(t), min(t), max(t), peak)
-        for label, t, peak in zip(labels, times, peaks)
+        Timing(
+            engine=engine.facts["engine"],
+            memory_format=engine.facts["memory_format"],
+            median=statistics.median(t),
+            low=min(t),
+            high=max(t),
+            peak_mib=peak,
+            facts=engine.facts,
+        )
+        for engine, t, peak in zip(engines, times, peaks)
     ]
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, versions, load and date."""
-    found: dict[str, Any] = {"date": date.today().isoformat(), "python": platform.python_version()}
-    found["processor"], flags = platform.machine(), ""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-        named = {key.strip(): value.strip() for key, value in lines.items()}
-        found["processor"], flags = named.get("model name", ""), named.get("flags", "")
-    except OSError:  # not Linux
-        pass
-    found["vectors"] = [f for f in ("avx2", "avx512f") if f in flags.split()]
-    found["cores"] = len(os.sched_getaffinity(0))
-    found["load"] = round(os.getloadavg()[0], 2)
-    for package in ("tinynn", "numpy", "numba", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
-
-
-def as_json(results: dict[str, Any]) -> str:
-    """Results with the machine they came from."""
-    plain = {
-        name: [asdict(r) if isinstance(r, Timing) else r for r in rows]
-        for name, rows in results.items()
-    }
-    return json.dumps({"machine": machine(), "results": plain}, indent=2) + "\n"
+def compare(
+    makes: Sequence[Make], rounds: int, steps: int, tick: Step = lambda: None
+) -> list[Timing]:
+    """Time one step of each engine: a process for each, compiled and warmed up one by one."""
+    with ExitStack() as stack:
+        engines = []
+        for make in makes:
+            engines.append(stack.enter_context(Engine()))
+            engines[-1].make(make)
+        return take_turns(engines, rounds, steps, tick)

@@ -2,63 +2,114 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
-from benchmarks.compare import Engine, Timing, as_json, compare, machine
-from benchmarks.engines import tinynn_step, torch_step
-from benchmarks.works import WORKS
+from benchmarks import charts, roofline
+from benchmarks.calls import calls_of
+from benchmarks.compare import Make, Timing, compare
+from benchmarks.engines import step_of, tinynn_step, torch_engines
+from benchmarks.results import Report, chosen, has_torch, parser, thread_counts
+from benchmarks.works import WORKS, Work
 from hwr import command
-from hwr.errors import unknown_name
-from hwr.files import write_atomic
+from hwr.progress import Progress
+from tinynn.backend import get_backend
 from tinynn.kernels.threads import usable_cpus
 
+FLOOR = (
+    "floor: the step's multiply-adds on taps that see data, over NumPy's sgemm rate in the same "
+    "turns; Winograd's kernels multiply less and may go below"
+)
 
-def main() -> int:
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Time the works and print the ratios."""
-    p = argparse.ArgumentParser(
-        prog="python -m benchmarks.step",
-        description="Time steps of tinynn and of PyTorch (where it is installed), turn by turn.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    p = parser(
+        "step", "Time steps of tinynn and of PyTorch, turn by turn, all works if none is named.",
+        rounds=5, steps=4,
+    )  # fmt: skip
+    p.add_argument("works", nargs="*", help=f"of {', '.join(WORKS)}")
+    p.add_argument(
+        "--threads", type=thread_counts, default=[usable_cpus()], help="of all; several: 1,2"
     )
-    p.add_argument("works", nargs="*", default=["resnet18-7x7"], help=f"of {', '.join(WORKS)}")
-    p.add_argument("--threads", type=command.count(1), default=usable_cpus(), help="of both")
-    p.add_argument("--rounds", type=command.count(1), default=5, help="turns of each engine")
-    p.add_argument("--steps", type=command.count(1), default=4, help="steps a turn")
     p.add_argument("--backend", default="numpy", help="of tinynn")
-    p.add_argument("--output", type=Path, help="write the results as JSON")
-    args = p.parse_args()
-    for name in args.works:
-        if name not in WORKS:
-            raise unknown_name("work", name, WORKS)
-    about = machine()
-    print(", ".join(f"{k} {v}" for k, v in about.items()) + f", threads {args.threads}")
-    results = {}
-    for name in args.works:
-        work = WORKS[name]
-        engines: list[Engine] = [(tinynn_step, (work, args.threads, args.backend))]
-        if importlib.util.find_spec("torch"):
-            engines += [(torch_step, (work, args.threads, last)) for last in (False, True)]
-        results[name] = compare(engines, args.rounds, args.steps)
-        show(name, results[name])
-    if args.output:
-        write_atomic(
-            args.output, as_json({f"{k}, {args.threads} threads": v for k, v in results.items()})
-        )
+    p.add_argument(
+        "--torch-fused", action="store_true", help="time PyTorch's fused optimisers as well"
+    )
+    args = p.parse_args(argv)
+    names = chosen("work", args.works, list(WORKS))
+    command.check_backend(args.backend)
+    report = Report(
+        "step", argv, args, args.threads, backend=args.backend,
+        torch_optimizers=["default"] + ["fused"] * args.torch_fused,
+    )  # fmt: skip
+    with_torch = has_torch()
+    print(f"{FLOOR}\n{head()}", flush=True)
+    rows = []
+    for work in (WORKS[name] for name in names):
+        for threads in args.threads:
+            engines: list[Make] = [
+                roofline.sgemm(threads),
+                (tinynn_step, (work, threads, args.backend, args.seed)),
+            ]
+            if with_torch:
+                engines += torch_engines(work, threads, args.seed, args.torch_fused)
+            with Progress(work.name, len(engines) * args.rounds, unit="turns") as progress:
+                timings = compare(engines, args.rounds, args.steps, lambda: progress.update(1))
+            rows.append(as_row(work, threads, timings))
+            print(line(rows[-1]), flush=True)
+    report.save(rows, charts.step, note=FLOOR)
     return 0
 
 
-def show(name: str, timings: list[Timing]) -> None:
-    """Print one work's times, and ours over the better of PyTorch's."""
-    for t in timings:
-        print(
-            f"{name:24} {t.label:32} {1e3 * t.median:9.1f} ms a step "
-            f"({1e3 * t.low:.1f} to {1e3 * t.high:.1f}), peak memory {t.peak_mib:,.0f} MiB"
-        )
-    if len(timings) > 1:
-        best = min(t.median for t in timings[1:])
-        print(f"{name:24} tinynn / PyTorch's better: {timings[0].median / best:.2f}", flush=True)
+def multiply_adds(work: Work) -> int:
+    """Those of one step, on taps that see data."""
+    calls = calls_of(lambda backend: step_of(work, backend), get_backend("numpy"))
+    return sum(call.multiply_adds for call in calls)
+
+
+def as_row(work: Work, threads: int, timings: list[Timing]) -> dict[str, Any]:
+    """One work's figures: the first timing is sgemm's, the second ours."""
+    products, ours, *theirs = timings
+    count, rate = multiply_adds(work), roofline.rate(products)
+    floor = count / rate
+    return {
+        "work": work.name,
+        "model": work.model,
+        "options": dict(work.options),
+        "batch": work.batch,
+        "optimizer": work.optimizer if work.training else None,
+        "threads": threads,
+        "multiply_adds": count,
+        "sgemm_multiply_adds_per_s": rate,
+        "floor": floor,
+        "over_floor": ours.median / floor,
+        "ratio": ours.median / min(t.median for t in theirs) if theirs else None,
+        "timings": [ours, *theirs],
+    }
+
+
+def head() -> str:
+    """The table's first line."""
+    return (
+        f"{'work':22} {'threads':>7} {'tinynn ms':>10} {'(range)':>17} {'PyTorch ms':>10} "
+        f"{'ratio':>6} {'floor ms':>8} {'/floor':>6} {'MiB':>11}  PyTorch's better"
+    )
+
+
+def line(row: dict[str, Any]) -> str:
+    """One work's times, and ours over the better of PyTorch's."""
+    ours, *theirs = row["timings"]
+    span = f"({1e3 * ours.low:.1f}-{1e3 * ours.high:.1f})"
+    memory, best_ms, ratio, which = f"{ours.peak_mib:.0f}", "", "", ""
+    if theirs:
+        best = min(theirs, key=lambda t: t.median)
+        best_ms, ratio, which = f"{1e3 * best.median:.1f}", f"{row['ratio']:.2f}", best.label
+        memory += f"/{best.peak_mib:.0f}"
+    return (
+        f"{row['work']:22} {row['threads']:7} {1e3 * ours.median:10.1f} {span:>17} {best_ms:>10} "
+        f"{ratio:>6} {1e3 * row['floor']:8.1f} {row['over_floor']:6.2f} {memory:>11}  {which}"
+    )
 
 
 if __name__ == "__main__":

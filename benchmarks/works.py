@@ -49,9 +49,9 @@ WORKS = {
 }
 
 
-def batches(work: Work, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def batches(work: Work, count: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """`count` different batches: float32 images (N, H, W, 1) and int64 labels (N,)."""
     data = hwr.data.load("mnist", split="train")
     normalize = Normalize(0.1307, 0.3081, work.size)
-    loader = Loader(data, work.batch, seed=0, normalize=normalize, shuffle=True, prefetch=0)
+    loader = Loader(data, work.batch, seed=seed, normalize=normalize, shuffle=True, prefetch=0)
     return [batch for _, batch in zip(range(count), loader.epoch(0))]

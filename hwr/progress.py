@@ -11,13 +11,14 @@ LINE_EVERY_S = 20.0  # seconds between plain lines
 
 
 class Progress:
-    """Progress over `total` images: rate, time left and one figure beside it.
+    """Progress over `total` images (or other units): rate, time left and one figure beside it.
 
     On a terminal a bar (stderr); otherwise a plain line now and then, fit for a log file.
     """
 
-    def __init__(self, label: str, total: int, done: int = 0):
+    def __init__(self, label: str, total: int, done: int = 0, *, unit: str = "images"):
         self.label, self.total, self.first, self.done = label, total, done, done
+        self.unit = unit
         self.started = time.monotonic()
         self.last_line = self.started, done  # when, and how many images were done
         self.bar: Any = None
@@ -28,7 +29,7 @@ class Progress:
                 total=total,
                 initial=done,
                 desc=label,
-                unit=" images",
+                unit=f" {unit}",
                 leave=False,
                 smoothing=0.1,
                 dynamic_ncols=True,
@@ -60,9 +61,10 @@ class Progress:
         rate = (self.done - done_before) / max(now - before, 1e-9)
         shown = "".join(f", {k} {v:.4f}" for k, v in figures.items())
         left = (self.total - self.done) / max(rate, 1e-9)
+        pace = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         print(
-            f"{self.label}: {self.done:,} of {self.total:,} images{shown}, "
-            f"{rate:,.0f} images/s, {clock(left)} left",
+            f"{self.label}: {self.done:,} of {self.total:,} {self.unit}{shown}, "
+            f"{pace} {self.unit}/s, {clock(left)} left",
             file=sys.stderr,
             flush=True,
         )

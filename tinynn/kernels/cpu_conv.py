@@ -121,10 +121,9 @@ def choose(
         if x_shape[0] * out * math.prod(w_shape) // groups < SMALL_GROUP:
             return reference, f"{groups} groups of less than {SMALL_GROUP:,} multiply-adds"
     channels = x_shape[3] // groups, w_shape[0] // groups
-    obstacle = cpu_winograd.obstacle(*axes, channels, x_shape[0], microkernel().tile.width)
-    if obstacle:
-        return direct, obstacle
-    return cpu_winograd, "3x3, stride 1: fewer products"
+    width = microkernel().tile.width
+    winograd, reason = cpu_winograd.worthwhile(*axes, channels, x_shape[0], width)
+    return cpu_winograd if winograd else direct, reason
 
 
 def split(array: Array, axis: int, groups: int) -> list[Array]:

@@ -185,27 +185,27 @@ FILTER_SHARE = 1024  # ... unless the filters are so large that they must be rea
 SUM_ROWS = 128  # in the weight gradient, where only 4 of the 16 products are made at a time
 
 
-def obstacle(
+def worthwhile(
     vertical: Axis, horizontal: Axis, channels: Pair, samples: int, width: int
-) -> str | None:
-    """Why Winograd is impossible or slower than the direct kernel; None if it is worthwhile.
-    `channels`: C, OC."""
+) -> tuple[bool, str]:
+    """Is Winograd possible, and faster than the direct kernel? And why. `channels`: C, OC."""
     axes = (vertical, horizontal)
     if any((a.kernel, a.stride, a.dilation) != (3, 1, 1) for a in axes):
-        return "Winograd needs a 3x3 filter, stride 1 and dilation 1"
+        return False, "Winograd needs a 3x3 filter, stride 1 and dilation 1"
     if not all(0 <= p <= 2 for a in axes for p in a.padding):
-        return "Winograd needs a padding of at most 2"
+        return False, "Winograd needs a padding of at most 2"
     if any(c % width for c in channels):
-        return f"Winograd needs channels in multiples of {width}"
+        return False, f"Winograd needs channels in multiples of {width}"
     if min(channels) < MIN_CHANNELS:
-        return f"below {MIN_CHANNELS} channels Winograd's transforms cost more than they save"
+        return False, f"below {MIN_CHANNELS} channels the transforms cost more than they save"
     blocks = math.prod((a.out + 1) // 2 for a in axes)
     products = math.prod(sum(len(taps) for _, taps in a.forward()) for a in axes)
+    saving = f"Winograd needs {16 * blocks} products where {products} taps see data"
     if 16 * blocks > MAX_PRODUCTS * products:
-        return f"Winograd would need {16 * blocks} products where {products} taps see data"
+        return False, saving
     if samples * blocks < MIN_ROWS:
-        return f"{samples * blocks} 2x2 blocks do not repay the transform of the filters"
-    return None
+        return False, f"{samples * blocks} 2x2 blocks do not repay the transform of the filters"
+    return True, saving
 
 
 MIN_CHANNELS = 32  # below, the transforms take longer than the products they save

@@ -1,0 +1,104 @@
+"""The pictures, one function for each command. Without matplotlib there are only the numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Rows = Sequence[dict[str, Any]]
+OURS, THEIRS, FLOOR, GUIDE = "#1f6f8b", "#e07b39", "#3a3a3a", "#9a9a9a"
+
+
+def picture(path: Path, draw: Callable[[Any, Rows], None], rows: Rows) -> None:
+    """Draw the rows of results into `path`, or say what to install."""
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no picture: matplotlib is not installed; pip install 'tinynn[bench]'")
+        return
+    from matplotlib.figure import Figure  # no pyplot: no window and no global state
+
+    figure = Figure(layout="constrained")
+    draw(figure, rows)
+    figure.savefig(path, dpi=130)
+    print(f"picture: {path}")
+
+
+def plain(axes: Any) -> Any:
+    """Axes without the frame's upper and right line."""
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def step(figure: Any, rows: Rows) -> None:
+    """Time over PyTorch's better, and the floor on the same scale."""
+    figure.set_size_inches(8, 1.6 + 0.42 * len(rows))
+    axes = plain(figure.subplots())
+    several = len({row["threads"] for row in rows}) > 1
+    names = [row["work"] + f", {row['threads']} threads" * several for row in rows]
+    for i, row in enumerate(rows):
+        ours, *theirs = (t.median for t in row["timings"])
+        unit = min(theirs) if theirs else ours
+        axes.barh(i, ours / unit, height=0.6, color=OURS, label="tinynn" if i == 0 else None)
+        text = f"{ours / unit:.2f}  ({1e3 * ours:,.1f} ms)" if theirs else f"{1e3 * ours:,.1f} ms"
+        axes.text(ours / unit, i, " " + text, va="center", fontsize=8)
+        floor = row["floor"] / unit
+        axes.plot([floor] * 2, [i - 0.38, i + 0.38], color=FLOOR, lw=2,
+                  label="floor: multiply-adds at the sgemm rate" if i == 0 else None)  # fmt: skip
+    compared = any(len(row["timings"]) > 1 for row in rows)
+    axes.axvline(1, color=THEIRS, lw=2, label="PyTorch's better memory format" if compared else
+                 "tinynn", zorder=0)  # fmt: skip
+    axes.set_yticks(range(len(rows)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, axes.get_xlim()[1] * 1.18)
+    axes.set_xlabel("time of a step / PyTorch's (shorter is faster)" if compared else "time")
+    axes.set_title("A step of each work, turn by turn in one run", loc="left", fontsize=11)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.6 / len(rows) - 0.12), ncols=3,
+                frameon=False, fontsize=8)  # fmt: skip
+
+
+def kernels(figure: Any, rows: Rows) -> None:
+    """Left: every call over PyTorch's better. Right: every call on the roofline."""
+    names = list(dict.fromkeys(row["kernel"] for row in rows))
+    figure.set_size_inches(12, max(4.5, 0.34 * len(names) + 1.6))
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.1])
+    for axes in (left, right):
+        plain(axes)
+    for row in rows:
+        ours, *theirs = (t.median for t in row["timings"])
+        where = ours / min(theirs) if theirs else row["over_floor"]
+        left.plot(where, names.index(row["kernel"]), "o", color=OURS, alpha=0.5, ms=6)
+    compared = any(len(row["timings"]) > 1 for row in rows)
+    left.axvline(1, color=THEIRS if compared else FLOOR, lw=2, zorder=0)
+    left.set_xscale("log")
+    left.set_yticks(range(len(names)), names)
+    left.invert_yaxis()
+    left.set_xlabel(f"time / {'PyTorch' if compared else 'floor'}'s (left is faster)")
+    left.set_title("Every call; one dot a shape", loc="left", fontsize=11)
+
+    worked = [row for row in rows if row["multiply_adds"]]
+    styles = {"conv2d": "o", "conv2d_input_grad": "s", "conv2d_weight_grad": "^", "matmul": "D"}
+    right.set_visible(bool(worked))
+    for name, marker in styles.items():
+        mine = [row for row in worked if row["kernel"] == name]
+        if not mine:
+            continue
+        for color, number, who in ((OURS, 0, "tinynn"), (THEIRS, 1, "PyTorch")):
+            points = [row for row in mine if len(row["timings"]) > number]
+            times = [min(t.median for t in row["timings"][slice(number, number + 1 + number)])
+                     for row in points]  # fmt: skip
+            rates = [2e-9 * row["multiply_adds"] / t for row, t in zip(points, times)]
+            density = [2 * row["multiply_adds"] / row["bytes"] for row in points]
+            if points:
+                right.plot(density, rates, marker, color=color, alpha=0.65, label=f"{who}, {name}")
+    density = sorted(2 * row["multiply_adds"] / row["bytes"] for row in worked)
+    floors = {2 * r["multiply_adds"] / r["bytes"]: 2e-9 * r["multiply_adds"] / r["floor"]
+              for r in worked}  # fmt: skip
+    right.plot(density, [floors[d] for d in density], "-", color=FLOOR, lw=1.5, label="roofline")
+    right.set_xscale("log")
+    right.set_yscale("log")
+    right.set_xlabel("operations a byte moved")
+    right.set_ylabel("GFLOP/s on taps that see data")
+    right.set_title("The products on the roofline of this run", loc="left", fontsize=11)
+    if worked:
+        right.legend(frameon=False, fontsize=7, loc="lower right")

@@ -1,0 +1,122 @@
+"""Which algorithm computes each layer of a model, and why: told by the kernels' own choice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import hwr.models
+import tinynn as tn
+from benchmarks.calls import Call, describe, noting
+from hwr.summary import recording
+from tinynn import functional as F
+from tinynn import nn
+from tinynn.backend import get_backend
+from tinynn.kernels import cpu_conv, cpu_direct_conv, cpu_direct_weights
+from tinynn.kernels.geometry import live_taps
+
+IMAGE = (28, 28, 1)
+PRODUCTS = ("forward", "input gradient", "weight gradient")
+Explained = dict[Call, tuple[str, str]]  # call -> algorithm, reason
+
+
+def explain(name: str, batch: int, options: dict[str, Any]) -> str:
+    """A table of the convolutions and linear layers that a training step of the model runs."""
+    model = hwr.models.create(name, seed=0, **options)
+    explained: Explained = {}
+    layers: list[tuple[str, nn.Module, tuple[int, ...], tuple[int, ...]]] = []
+
+    def note(call: Call, arguments: tuple[Any, ...]) -> None:
+        if call.kernel.startswith("conv2d") or call.kernel == "matmul":
+            explained[call] = choice(call, arguments)
+
+    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
+    images = np.random.default_rng(0).standard_normal((batch, *IMAGE), np.float32)
+    with tn.use_backend(noting(get_backend("numpy"), note)), recording(leaves, layers):
+        logits = model.train()(tn.Tensor(images))
+        F.cross_entropy(logits, np.zeros(batch, np.int64)).backward()
+    tables = [
+        table(name, module, x_shape, y_shape, explained)
+        for name, module, x_shape, y_shape in layers
+        if isinstance(module, (nn.Conv2d, nn.Linear))
+    ]
+    return "\n".join([f"{name}, a training step of {batch} images, backend numpy", *tables])
+
+
+def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
+    """The algorithm that the backend's own choice names for a call, and the reason it gives."""
+    if call.kernel == "matmul":
+        kernel, reason = cpu_conv.choose_product(*arguments)
+        return ("BLAS" if kernel == "matmul" else "direct"), reason
+    direct = cpu_direct_weights if call.kernel == "conv2d_weight_grad" else cpu_direct_conv
+    geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))
+    method, reason = cpu_conv.choose(direct, call.shape_of("x"), call.shape_of("w"), *geometry)
+    return method.__name__.rpartition("cpu_")[2].partition("_")[0], reason
+
+
+def table(
+    name: str,
+    module: nn.Conv2d | nn.Linear,
+    x_shape: tuple[int, ...],
+    y_shape: tuple[int, ...],
+    explained: Explained,
+) -> str:
+    """One layer: its shapes and live taps, and a line for each of its three products."""
+    w_shape = module.weight.shape
+    if isinstance(module, nn.Linear):
+        live, ours = "", of_linear(x_shape, w_shape, y_shape, explained)
+    else:
+        ours = of_conv(x_shape, w_shape, y_shape, explained)
+        given = ours["forward"].given
+        taps = [
+            live_taps(x_shape[1 + a], w_shape[1 + a], *(
+                given[n][a] for n in ("stride", "padding", "dilation")
+            ))
+            for a in (0, 1)
+        ]  # fmt: skip
+        live = f", {len(taps[0]) * len(taps[1])} of {w_shape[1] * w_shape[2]} taps see data"
+        live += f", stride {given['stride'][0]}"
+    products: dict[tuple[str, str], list[str]] = {}
+    for product in PRODUCTS:
+        call = ours.get(product)
+        found = explained[call] if call else ("none", "nobody needs it")
+        products.setdefault(found, []).append(product)
+    lines = [f"{name}  {type(module).__name__} {size(x_shape)} -> {size(y_shape)}{live}"]
+    lines += [
+        f"    {', '.join(p):40} {method:9} {reason}" for (method, reason), p in products.items()
+    ]
+    return "\n".join(lines)
+
+
+def size(shape: tuple[int, ...]) -> str:
+    """A shape without its batch."""
+    return "x".join(map(str, shape[1:]))
+
+
+def of_conv(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], y_shape: tuple[int, ...],
+    explained: Explained,
+) -> dict[str, Call]:  # fmt: skip
+    """The calls among those explained that have a convolution's shapes."""
+    kinds = dict(zip(("conv2d", "conv2d_input_grad", "conv2d_weight_grad"), PRODUCTS))
+    found = {}
+    for call in explained:
+        if call.kernel in kinds and (call.shape_of("x"), call.shape_of("w")) == (x_shape, w_shape):
+            out = call.results[0].shape if call.kernel == "conv2d" else call.shape_of("dy")
+            if out == y_shape:
+                found[kinds[call.kernel]] = call
+    return found
+
+
+def of_linear(
+    x_shape: tuple[int, ...], w_shape: tuple[int, ...], y_shape: tuple[int, ...],
+    explained: Explained,
+) -> dict[str, Call]:  # fmt: skip
+    """The calls among those explained that have a linear layer's shapes."""
+    x, w, dy = (np.empty(shape, np.float32) for shape in (x_shape, w_shape, y_shape))
+    operands = ((x, w.T), (dy, w), (dy.T, x))  # as functions/linear.py has them
+    kinds = {tuple(map(describe, pair)): name for pair, name in zip(operands, PRODUCTS)}
+    products = [call for call in explained if call.kernel == "matmul"]
+    shapes = [(call.given["a"], call.given["b"]) for call in products]
+    return {kinds[s]: call for s, call in zip(shapes, products) if s in kinds}

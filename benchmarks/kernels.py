@@ -1,0 +1,246 @@
+"""Each kernel beside PyTorch's op and the roofline: `python -m benchmarks.kernels`.
+
+The kernels are those that a training step of each ResNet-18 calls, with its shapes, and the
+activations and the optimisers beside them. `--explain MODEL` times nothing: it shows for each layer
+which algorithm runs, and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from benchmarks import charts, roofline
+from benchmarks.calls import ArrayOf, Call, calls_of
+from benchmarks.compare import Engine, Facts, Step, Timing, take_turns
+from benchmarks.engines import step_of
+from benchmarks.explain import explain
+from benchmarks.results import Report, chosen, has_torch, parser, thread_count
+from benchmarks.works import WORKS
+from hwr import command
+from hwr.models import models
+from hwr.progress import Progress
+from tinynn.backend import get_backend
+from tinynn.kernels import reference
+from tinynn.kernels.threads import usable_cpus
+
+NETWORKS = ("resnet18-7x7", "resnet18-3x3")
+TURN_S = 0.05  # a turn takes its --steps, and more until so many seconds have passed
+MOST_STEPS = 100
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Time every kernel, or explain the layers of a model."""
+    p = parser("kernels", "Time kernels of tinynn, PyTorch's ops and the machine's limits.",
+               rounds=3, steps=3)  # fmt: skip
+    p.add_argument("kernels", nargs="*", help="names, such as conv2d (default: all)")
+    p.add_argument("--works", nargs="+", default=NETWORKS, metavar="WORK",
+                   help="whose steps' calls are timed")  # fmt: skip
+    p.add_argument("--threads", type=thread_count, default=usable_cpus(), help="of all")
+    p.add_argument("--backend", default="numpy", help="of tinynn")
+    p.add_argument(
+        "--explain", nargs="?", const="resnet18", metavar="MODEL",
+        help="show which algorithm computes each layer, and why; time nothing",
+    )  # fmt: skip
+    p.add_argument("--batch-size", type=command.count(2), default=128, help="with --explain")
+    p.add_argument("--stem", choices=["7x7", "3x3"], help="with --explain resnet18")
+    p.add_argument("--width", type=command.count(1), help="with --explain resnet18")
+    args = p.parse_args(argv)
+    threads = args.threads
+    if args.explain:
+        options = {n: getattr(args, n) for n in ("stem", "width") if getattr(args, n)}
+        print(explain(*chosen("model", [args.explain], models.names()), args.batch_size, options))
+        return 0
+    command.check_backend(args.backend)
+    works = [WORKS[name] for name in chosen("work", args.works, list(WORKS))]
+    kernels = chosen("kernel", args.kernels, list(reference.KERNELS))
+    report = Report("kernels", argv, args, [threads], backend=args.backend,
+                    works=[work.name for work in works])  # fmt: skip
+    calls: Counter[Call] = Counter()
+    for work in works:
+        calls.update(calls_of(partial(step_of, work), get_backend("numpy")))
+    calls.update(others())
+    timed = {call: count for call, count in calls.items() if call.kernel in kernels}
+    makes = [(tinynn_kernel, (args.backend, args.seed, threads))]
+    if has_torch():
+        makes += [(torch_kernel, (last, args.seed, threads)) for last in (False, True)]
+    rows, roof = measure(timed, makes, threads, args)
+    report.save(
+        rows, charts.kernels, sgemm_multiply_adds_per_s=roof.multiply_adds,
+        copied_bytes_per_s=roof.copies,
+    )  # fmt: skip
+    return 0
+
+
+def others() -> list[Call]:
+    """Calls that no step of a ResNet makes: the other activations, and SGD on its weights."""
+    x, flat, one = ArrayOf((128, 14, 14, 64)), ArrayOf((11_172_810,)), ArrayOf((1,), "float64")
+    calls = []
+    for name in ("relu", "sigmoid", "tanh", "silu", "gelu"):
+        inputs = "dy x" if name in ("silu", "gelu") else "dy y"
+        more = [("approximate", "none")] if name == "gelu" else []
+        calls.append(Call(name, (("x", x), *more), (x,)))
+        calls.append(Call(f"{name}_grad", (*((n, x) for n in inputs.split()), *more), (x,)))
+    options = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False}
+    arrays = {"w": flat, "dw": flat, "velocity": flat, "lr": one, "step": one}
+    return [*calls, Call("update_sgd", tuple({**arrays, **options}.items()), ())]
+
+
+def measure(
+    calls: dict[Call, int], makes: list[tuple[Any, Any]], threads: int, args: argparse.Namespace
+) -> tuple[list[dict[str, Any]], roofline.Roofline]:
+    """Time every call on every engine, and print a line each."""
+    with ExitStack() as stack:
+        sgemm = stack.enter_context(Engine())
+        sgemm.make(roofline.sgemm(threads))
+        rate = roofline.rate(*take_turns([sgemm], args.rounds, args.steps))
+        roof = roofline.Roofline(rate, roofline.copy_rates(threads))
+        print(
+            f"roofline: sgemm {2e-9 * rate:.0f} GFLOP/s (multiply and add counted apart), "
+            f"copy {1e-9 * roof.memory:.1f} GB/s from memory, "
+            f"{1e-9 * max(roof.copies.values()):.1f} from the cache\n{head()}",
+            flush=True,
+        )
+        engines = [stack.enter_context(Engine()) for _ in makes]
+        rows = []
+        with Progress("kernels", len(calls), unit="calls") as progress:
+            for call, count in calls.items():
+                rows.append(as_row(call, count, roof, time(call, engines, makes, args)))
+                print(line(rows[-1]), flush=True)
+                progress.update(1)
+    for total in totals(rows):
+        print(total)
+    return rows, roof
+
+
+def time(
+    call: Call, engines: list[Engine], makes: list[tuple[Any, Any]], args: argparse.Namespace
+) -> list[Timing]:
+    """One call on every engine."""
+    seconds = [
+        engine.make((make, (call, *options))) for engine, (make, options) in zip(engines, makes)
+    ]
+    steps = min(max(args.steps, round(TURN_S / max(seconds))), MOST_STEPS)
+    return take_turns(engines, args.rounds, steps)
+
+
+# ---------------------------------------------------------------------------------------------
+# In an engine's process
+# ---------------------------------------------------------------------------------------------
+
+
+def tinynn_kernel(call: Call, backend: str, seed: int, threads: int) -> tuple[Step, Facts]:
+    """One call of our kernel."""
+    import tinynn as tn
+
+    tn.set_num_threads(threads)
+    kernel = get_backend(backend).kernels[call.kernel]
+    arguments = list(draw(call, seed).values())
+    return lambda: kernel(*arguments), {"engine": "tinynn", "memory_format": "NHWC"}
+
+
+def torch_kernel(call: Call, channels_last: bool, seed: int, threads: int) -> tuple[Step, Facts]:
+    """PyTorch's op for one call."""
+    import torch
+
+    from benchmarks.engines import torch_facts
+    from benchmarks.torch_kernels import OPS, Case
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    step = OPS[call.kernel](Case(call, draw(call, seed), layout))
+    return step, torch_facts("PyTorch", channels_last)
+
+
+def draw(call: Call, seed: int) -> dict[str, Any]:
+    """Arguments of a call: random arrays where it has arrays."""
+    rng = np.random.default_rng(seed)
+    given = {name: draw_array(name, value, rng) for name, value in call.arguments}
+    if call.kernel == "max_pool2d_grad":  # taps as the forward pass finds them
+        x = rng.standard_normal(given["x_shape"], np.float32)
+        _, given["tap"] = reference.max_pool2d(x, *list(given.values())[3:])
+    if call.kernel.startswith("cross_entropy"):  # one class each
+        labels = rng.integers(0, given["target"].shape[1], len(given["target"]))
+        given["target"] = np.eye(given["target"].shape[1], dtype=np.float32)[labels]
+    return given
+
+
+def draw_array(name: str, value: Any, rng: np.random.Generator) -> Any:
+    """Normally distributed numbers; positive where they stand for squares."""
+    if not isinstance(value, ArrayOf):
+        return value
+    if name in ("lr", "step"):
+        return np.full(value.shape, 1e-4 if name == "lr" else 1.0)
+    shape = value.shape[::-1] if value.transposed else value.shape
+    numbers = rng.standard_normal(shape, np.float32).astype(value.dtype)
+    numbers = abs(numbers) if name in ("var", "square") else numbers
+    return numbers.T if value.transposed else numbers
+
+
+# ---------------------------------------------------------------------------------------------
+# The table
+# ---------------------------------------------------------------------------------------------
+
+
+def as_row(
+    call: Call, count: int, roof: roofline.Roofline, timings: list[Timing]
+) -> dict[str, Any]:
+    """One call's figures; `calls`: how often the steps make it."""
+    ours, *theirs = timings
+    floor = roof.seconds(call.multiply_adds, call.bytes)
+    return {
+        "kernel": call.kernel,
+        "call": str(call),
+        "calls": count,
+        "multiply_adds": call.multiply_adds,
+        "bytes": call.bytes,
+        "floor": floor,
+        "over_floor": ours.median / floor,
+        "ratio": ours.median / min(t.median for t in theirs) if theirs else None,
+        "timings": timings,
+    }
+
+
+def head() -> str:
+    """The table's first line."""
+    return (
+        f"{'kernel':20} {'arguments':60} {'calls':>5} {'tinynn ms':>9} {'PyTorch ms':>10} "
+        f"{'ch. last':>9} {'ratio':>6} {'floor ms':>8} {'/floor':>6}"
+    )
+
+
+def line(row: dict[str, Any]) -> str:
+    """One call's times."""
+    ours, *theirs = row["timings"]
+    others = [f"{1e3 * t.median:.3f}" for t in theirs] or ["", ""]
+    ratio = f"{row['ratio']:.2f}" if theirs else ""
+    return (
+        f"{row['kernel']:20} {row['call']:60} {row['calls']:5} {1e3 * ours.median:9.3f} "
+        f"{others[0]:>10} {others[1]:>9} {ratio:>6} {1e3 * row['floor']:8.3f} "
+        f"{row['over_floor']:6.1f}"
+    )
+
+
+def totals(rows: list[dict[str, Any]]) -> list[str]:
+    """For each kernel the sum over all calls of the steps, ours and PyTorch's better a call."""
+    lines = []
+    for kernel in dict.fromkeys(row["kernel"] for row in rows):
+        mine = [row for row in rows if row["kernel"] == kernel]
+        ours = sum(row["calls"] * row["timings"][0].median for row in mine)
+        text = f"{kernel:20} {'all calls':60} {sum(r['calls'] for r in mine):5} {1e3 * ours:9.3f}"
+        if len(mine[0]["timings"]) > 1:
+            theirs = sum(r["calls"] * r["timings"][0].median / r["ratio"] for r in mine)
+            text += f" {1e3 * theirs:10.3f} {'':9} {ours / theirs:6.2f}"
+        lines.append(text)
+    return lines
+
+
+if __name__ == "__main__":
+    command.run("benchmarks.kernels", main)
