@@ -102,3 +102,47 @@ def kernels(figure: Any, rows: Rows) -> None:
     right.set_title("The products on the roofline of this run", loc="left", fontsize=11)
     if worked:
         right.legend(frameon=False, fontsize=7, loc="lower right")
+
+
+def scaling(figure: Any, rows: Rows) -> None:
+    """A panel for each series: time over size, both logarithmic, beside the expected slope."""
+    figure.set_size_inches(3.3 * len(rows) + 0.6, 3.4)
+    for axes, row in zip(figure.subplots(1, len(rows), squeeze=False)[0], rows):
+        plain(axes)
+        sizes, times = row["sizes"], [1e3 * t.median for t in row["timings"]]
+        low, high = ([1e3 * getattr(t, end) for t in row["timings"]] for end in ("low", "high"))
+        guide = [times[0] * (n / sizes[0]) ** row["expected"] for n in sizes]
+        axes.plot(sizes, guide, "--", color=GUIDE, label=f"exponent {row['expected']:g}, expected")
+        label = "measured" if row["measured"] is None else f"{row['measured']:.2f}, measured"
+        axes.plot(sizes, times, "o-", color=OURS, label=label)
+        axes.fill_between(sizes, low, high, color=OURS, alpha=0.15, lw=0)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log", base=2)
+        axes.set_xticks(sizes, [str(n) for n in sizes])
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.minorticks_off()
+        axes.set_xlabel(row["series"])
+        axes.set_title(row["what"], loc="left", fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
+    figure.supylabel("ms a training step", fontsize=10)
+
+
+def peers(figure: Any, rows: Rows) -> None:
+    """A panel for each network: the time of a step on each engine, logarithmic."""
+    counts = [len(row["timings"]) for row in rows]
+    figure.set_size_inches(8, 0.42 * sum(counts) + 0.75 * len(rows) + 0.3)
+    panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=counts, sharex=True)
+    for axes, row in zip(panels[:, 0], rows):
+        plain(axes)
+        times = [1e3 * t.median for t in row["timings"]]
+        names = [t.engine for t in row["timings"]]
+        colors = [OURS if name.startswith("tinynn") else THEIRS for name in names]
+        axes.barh(range(len(times)), times, color=colors, height=0.65)
+        for i, ms in enumerate(times):
+            axes.text(ms, i, f" {ms:,.1f} ms, {ms / times[0]:,.1f} x", va="center", fontsize=8)
+        axes.set_yticks(range(len(times)), names)
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_title(f"{row['work']}, batch {row['batch']}", loc="left", fontsize=10)
+    panels[-1, 0].set_xlim(right=panels[-1, 0].get_xlim()[1] * 4)
+    panels[-1, 0].set_xlabel("ms a training step")

@@ -1,0 +1,187 @@
+"""How a training step grows with threads, batch, width and depth: `python -m benchmarks.scaling`.
+
+Each series changes one thing, and its growth is fitted: time ~ size^exponent, by least squares of
+the logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import tinynn as tn
+from benchmarks import charts
+from benchmarks.calls import calls_of
+from benchmarks.compare import Facts, Make, Step, Timing, compare
+from benchmarks.engines import step_of
+from benchmarks.results import Report, chosen, parser, thread_count
+from benchmarks.works import WORKS, Work
+from hwr import command
+from hwr.progress import Progress
+from tinynn import nn
+from tinynn.backend import Backend, get_backend
+from tinynn.kernels.threads import usable_cpus
+
+SPEEDUP = 1.75  # at least, from one thread to two
+DEPTH_WORK = Work(name="residual blocks", model="", batch=128)
+
+
+@dataclass(frozen=True)
+class Series:
+    """Sizes of one thing, and the exponent that the time should grow with."""
+
+    sizes: tuple[int, ...]
+    expected: float
+    what: str
+    work: Callable[[int], Work]
+
+
+def resnet(**options: Any) -> Callable[[int], Work]:
+    """A ResNet-18 with some option left open."""
+    base = WORKS["resnet18-7x7"]
+    key = options.pop("vary", None)
+    return lambda size: replace(base, options={**options, **({key: size} if key else {})})
+
+
+SERIES = {
+    "threads": Series(
+        tuple(n for n in (1, 2, 4, 8, 16, 32, 64) if n <= usable_cpus()), -1.0,
+        "the paper's ResNet-18, batch 128", resnet(),
+    ),
+    "batch": Series(
+        (32, 64, 128, 256), 1.0, "the paper's ResNet-18",
+        lambda size: replace(WORKS["resnet18-7x7"], batch=size),
+    ),
+    "width": Series(
+        (16, 32, 64), 2.0, "ResNet-18 for small images, batch 128", resnet(stem="3x3", vary="width")
+    ),
+    "depth": Series(
+        (2, 4, 8, 16), 1.0, "BasicBlocks of 64 channels on 14x14, batch 128",
+        lambda size: replace(DEPTH_WORK, options={"blocks": size}),
+    ),
+}  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Time every series and print its exponents."""
+    p = parser("scaling", "Time training steps of growing size, and fit the growth.",
+               rounds=5, steps=3)  # fmt: skip
+    p.add_argument("series", nargs="*", help=f"of {', '.join(SERIES)} (default: all)")
+    p.add_argument("--threads", type=thread_count, default=usable_cpus(),
+                   help="where threads are not the series")  # fmt: skip
+    p.add_argument("--backend", default="numpy", help="of tinynn")
+    p.add_argument("--most", type=command.count(1), help="leave out the sizes above this")
+    args = p.parse_args(argv)
+    names = chosen("series", args.series, list(SERIES))
+    command.check_backend(args.backend)
+    report = Report("scaling", argv, args, [args.threads], backend=args.backend,
+                    memory_format="NHWC")  # fmt: skip
+    rows = []
+    for name in names:
+        series = SERIES[name]
+        sizes = [n for n in series.sizes if args.most is None or n <= args.most] or [
+            series.sizes[0]
+        ]
+        makes = [make(name, size, args) for size in sizes]
+        with Progress(name, len(makes) * args.rounds, unit="turns") as progress:
+            timings = compare(makes, args.rounds, args.steps, lambda: progress.update(1))
+        rows.append(as_row(name, series, sizes, timings))
+        print(table(rows[-1]), flush=True)
+    report.save(rows, charts.scaling)
+    return 0
+
+
+def make(name: str, size: int, args: Any) -> Make:
+    """The step of one size of a series."""
+    threads = size if name == "threads" else args.threads
+    return sized_step, (name, size, threads, args.backend, args.seed)
+
+
+def sized_step(name: str, size: int, threads: int, backend: str, seed: int) -> tuple[Step, Facts]:
+    """A training step of one size of a series."""
+    tn.set_num_threads(threads)
+    facts = {"engine": "tinynn", "memory_format": "NHWC", "threads": threads, name: size}
+    return step_at(name, size, get_backend(backend), seed), facts
+
+
+def step_at(name: str, size: int, backend: Backend, seed: int = 0) -> Step:
+    """The step of one size of a series on a backend."""
+    work = SERIES[name].work(size)
+    model = blocks(size, seed) if name == "depth" else None
+    return step_of(work, backend, seed, model)
+
+
+def blocks(count: int, seed: int) -> nn.Module:
+    """A chain of BasicBlocks between a small stem and a linear layer."""
+    generator = np.random.default_rng(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 64, 3, 2, 1, bias=False, generator=generator),
+        *(nn.BasicBlock(64, 64, generator=generator) for _ in range(count)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10, generator=generator),
+    )
+
+
+def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
+    """The slope of log(values) over log(sizes); None for a single size."""
+    if len(sizes) < 2:
+        return None
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def as_row(
+    name: str, series: Series, sizes: list[int], timings: list[Timing]
+) -> dict[str, Any]:  # fmt: skip
+    """One series: the times, the multiply-adds, and how both grow."""
+    work = [
+        sum(
+            c.multiply_adds
+            for c in calls_of(lambda b, n=n: step_at(name, n, b), get_backend("numpy"))
+        )
+        for n in sizes
+    ]
+    row = {
+        "series": name,
+        "what": series.what,
+        "sizes": sizes,
+        "multiply_adds": work,
+        "expected": series.expected,
+        "measured": exponent(sizes, [t.median for t in timings]),
+        "of_multiply_adds": None if name == "threads" else exponent(sizes, work),
+        "timings": timings,
+    }
+    if name == "threads" and 2 in sizes:
+        row["speedup_1_to_2"] = timings[0].median / timings[sizes.index(2)].median
+        row["speedup_required"] = SPEEDUP
+    return row
+
+
+def table(row: dict[str, Any]) -> str:
+    """A series as text."""
+    lines = [f"{row['series']}: {row['what']}"]
+    for size, work, timing in zip(row["sizes"], row["multiply_adds"], row["timings"]):
+        lines.append(
+            f"  {size:4}  {1e3 * timing.median:9.1f} ms ({1e3 * timing.low:.1f} to "
+            f"{1e3 * timing.high:.1f}), {1e-9 * work:8.2f} G multiply-adds, "
+            f"{1e-9 * work / timing.median:6.1f} G/s"
+        )
+    if row["measured"] is not None:
+        text = f"  exponent: expected {row['expected']:g}, measured {row['measured']:.2f}"
+        if row["of_multiply_adds"] is not None:
+            text += f"; of the multiply-adds {row['of_multiply_adds']:.2f}"
+        lines.append(text)
+    if "speedup_1_to_2" in row:
+        gain = row["speedup_1_to_2"]
+        word = "reached" if gain >= SPEEDUP else "missed"
+        lines.append(
+            f"  from 1 to 2 threads: {gain:.2f} times as fast; the aim of {SPEEDUP} {word}"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command.run("benchmarks.scaling", main)
