@@ -52,18 +52,28 @@ def nchw(work: Work, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def dezero(work: Work, seed: int) -> tuple[Step, str]:
-    """DeZero, which names an alias that NumPy dropped in 1.24: it is put back in this process."""
-    vars(np)["int"] = int
+    """DeZero as it ran on the NumPy of its time; on today's it names a lost alias, and computes in
+    float64 as soon as a Python number takes part."""
+    vars(np)["int"] = int  # dropped in NumPy 1.24
+    from dezero import core, optimizers
     from dezero import functions as F
-    from dezero import optimizers
 
+    def as_array(x: Any, array_module: Any = np) -> Any:  # a number does not widen an array
+        return array_module.array(x, np.float32) if np.isscalar(x) else x
+
+    core.as_array = as_array
     model = dezero_model(work)
     optimizer = {"sgd": optimizers.SGD, "adam": optimizers.Adam}[work.optimizer](LR).setup(model)
     feed = nchw(work, seed)
+    model(next(feed)[0])  # draws the weights, in float64
+    for parameter in model.params():
+        if parameter.data is not None:
+            parameter.data = parameter.data.astype(np.float32)
 
     def step() -> None:
         images, labels = next(feed)
-        loss = F.softmax_cross_entropy(model(images), labels)
+        # Of labels with more bits it makes a gradient in float64.
+        loss = F.softmax_cross_entropy(model(images), labels.astype(np.uint8))
         model.cleargrads()
         loss.backward()
         optimizer.update()
@@ -176,6 +186,6 @@ PEERS = {
     "SmallPebble": Peer("smallpebble", ("mlp",), smallpebble),
 }
 UNUSABLE = {  # tried, with the package index's newest version, on Python 3.11 and NumPy 2.4
-    "Chainer": "chainer 7.8.1 cannot be installed: its build needs an older setuptools",
+    "Chainer": "chainer 7.8.1 cannot be installed: its build needs pkg_resources of old",
     "numpy-ml": "numpy-ml 0.1.2 cannot be imported: it takes Hashable from collections",
 }
