@@ -146,3 +146,25 @@ def peers(figure: Any, rows: Rows) -> None:
         axes.set_title(f"{row['work']}, batch {row['batch']}", loc="left", fontsize=10)
     panels[-1, 0].set_xlim(right=panels[-1, 0].get_xlim()[1] * 4)
     panels[-1, 0].set_xlabel("ms a training step")
+
+
+def end_to_end(figure: Any, rows: Rows) -> None:
+    """A panel for each recipe: seconds from start to printed accuracy."""
+    names = list(dict.fromkeys(row["recipe"] for row in rows))
+    figure.set_size_inches(8, 0.5 * len(rows) + 0.7 * len(names) + 0.3)
+    counts = [sum(row["recipe"] == name for row in rows) for name in names]
+    panels = figure.subplots(len(names), 1, squeeze=False, height_ratios=counts)[:, 0]
+    for axes, name in zip(panels, names):
+        plain(axes)
+        mine = [row for row in rows if row["recipe"] == name]
+        for i, row in enumerate(mine):
+            seconds = row["seconds"] or 0
+            axes.barh(i, seconds, height=0.62,
+                      color=THEIRS if row["engine"] == "PyTorch" else OURS)  # fmt: skip
+            text = f" {seconds:,.1f} s, {row['accuracy']:.2f} %" if seconds else " failed"
+            axes.text(seconds, i, text, va="center", fontsize=9)
+        axes.set_yticks(range(len(mine)), [row["engine"] for row in mine])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.25 * max(row["seconds"] or 1 for row in mine))
+        axes.set_title(name, loc="left", fontsize=10)
+    panels[-1].set_xlabel("seconds from start to printed test accuracy")

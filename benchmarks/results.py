@@ -27,15 +27,19 @@ FOLDER = Path(__file__).parent / "results"
 INSTALL_TORCH = "pip install 'tinynn[bench]'"
 
 
-def parser(name: str, description: str, *, rounds: int, steps: int) -> argparse.ArgumentParser:
-    """A command line with the options that every command has."""
+def parser(
+    name: str, description: str, *, rounds: int | None = None, steps: int | None = None
+) -> argparse.ArgumentParser:
+    """A command line with the options that the commands share; turns only where there are any."""
     p = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    p.add_argument("--rounds", type=command.count(1), default=rounds, help="turns of each engine")
-    p.add_argument("--steps", type=command.count(1), default=steps, help="steps a turn")
+    turns = {"rounds": (rounds, "turns of each engine"), "steps": (steps, "steps a turn")}
+    for option, (default, text) in turns.items():
+        if default is not None:
+            p.add_argument(f"--{option}", type=command.count(1), default=default, help=text)
     p.add_argument("--seed", type=command.count(0), default=0, help="of weights and batches")
     p.add_argument(
         "--output",
