@@ -58,50 +58,62 @@ def step(figure: Any, rows: Rows) -> None:
 
 
 def kernels(figure: Any, rows: Rows) -> None:
-    """Left: every call over PyTorch's better. Right: every call on the roofline."""
+    """Left: every call over PyTorch's better. Right: the products on the roofline."""
     names = list(dict.fromkeys(row["kernel"] for row in rows))
-    figure.set_size_inches(12, max(4.5, 0.34 * len(names) + 1.6))
-    left, right = figure.subplots(1, 2, width_ratios=[1, 1.1])
-    for axes in (left, right):
-        plain(axes)
+    worked = [row for row in rows if row["multiply_adds"]]
+    figure.set_size_inches(12 if worked else 6.5, max(4.5, 0.26 * len(names) + 1.4))
+    if not worked:
+        over_theirs(plain(figure.subplots()), names, rows)
+        return
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.15])
+    over_theirs(plain(left), names, rows)
+    on_the_roofline(plain(right), worked)
+
+
+def over_theirs(axes: Any, names: list[str], rows: Rows) -> None:
+    """A dot for each call: its time over PyTorch's better, or over the floor."""
+    compared = any(len(row["timings"]) > 1 for row in rows)
+    for row in rows:
+        where = row["ratio"] if compared else row["over_floor"]
+        axes.plot(where, names.index(row["kernel"]), "o", color=OURS, alpha=0.5, ms=6)
+    axes.axvline(1, color=THEIRS if compared else FLOOR, lw=2, zorder=0)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(axis="y", color="#e8e8e8", lw=0.6)
+    axes.set_axisbelow(True)
+    other = "PyTorch's better format" if compared else "the floor"
+    axes.set_xlabel(f"time / {other} (left is faster)")
+    axes.set_title("Every call; a dot for each shape", loc="left", fontsize=11)
+
+
+def on_the_roofline(axes: Any, rows: Rows) -> None:
+    """Rate over operations a byte of every convolution and matrix product, and its roof."""
+    markers = {"conv2d": "o", "conv2d_input_grad": "s", "conv2d_weight_grad": "^", "matmul": "D"}
     for row in rows:
         ours, *theirs = (t.median for t in row["timings"])
-        where = ours / min(theirs) if theirs else row["over_floor"]
-        left.plot(where, names.index(row["kernel"]), "o", color=OURS, alpha=0.5, ms=6)
-    compared = any(len(row["timings"]) > 1 for row in rows)
-    left.axvline(1, color=THEIRS if compared else FLOOR, lw=2, zorder=0)
-    left.set_xscale("log")
-    left.set_yticks(range(len(names)), names)
-    left.invert_yaxis()
-    left.set_xlabel(f"time / {'PyTorch' if compared else 'floor'}'s (left is faster)")
-    left.set_title("Every call; one dot a shape", loc="left", fontsize=11)
-
-    worked = [row for row in rows if row["multiply_adds"]]
-    styles = {"conv2d": "o", "conv2d_input_grad": "s", "conv2d_weight_grad": "^", "matmul": "D"}
-    right.set_visible(bool(worked))
-    for name, marker in styles.items():
-        mine = [row for row in worked if row["kernel"] == name]
-        if not mine:
-            continue
-        for color, number, who in ((OURS, 0, "tinynn"), (THEIRS, 1, "PyTorch")):
-            points = [row for row in mine if len(row["timings"]) > number]
-            times = [min(t.median for t in row["timings"][slice(number, number + 1 + number)])
-                     for row in points]  # fmt: skip
-            rates = [2e-9 * row["multiply_adds"] / t for row, t in zip(points, times)]
-            density = [2 * row["multiply_adds"] / row["bytes"] for row in points]
-            if points:
-                right.plot(density, rates, marker, color=color, alpha=0.65, label=f"{who}, {name}")
-    density = sorted(2 * row["multiply_adds"] / row["bytes"] for row in worked)
-    floors = {2 * r["multiply_adds"] / r["bytes"]: 2e-9 * r["multiply_adds"] / r["floor"]
-              for r in worked}  # fmt: skip
-    right.plot(density, [floors[d] for d in density], "-", color=FLOOR, lw=1.5, label="roofline")
-    right.set_xscale("log")
-    right.set_yscale("log")
-    right.set_xlabel("operations a byte moved")
-    right.set_ylabel("GFLOP/s on taps that see data")
-    right.set_title("The products on the roofline of this run", loc="left", fontsize=11)
-    if worked:
-        right.legend(frameon=False, fontsize=7, loc="lower right")
+        density = 2 * row["multiply_adds"] / row["bytes"]
+        points = [(row["floor"], "_", FLOOR), (ours, markers[row["kernel"]], OURS)]
+        points += [(min(theirs), markers[row["kernel"]], THEIRS)] if theirs else []
+        for seconds, marker, color in points:
+            rate = 2e-9 * row["multiply_adds"] / seconds
+            axes.plot(density, rate, marker, color=color, alpha=0.65, ms=11 if marker == "_" else 6)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    for color, marker, text in (
+        (OURS, "", "tinynn"), (THEIRS, "", "PyTorch's better format"), (FLOOR, "_", "roofline"),
+        *((GUIDE, marker, name) for name, marker in markers.items()),
+    ):  # fmt: skip
+        style = {"lw": 6} if not marker else {"lw": 0, "marker": marker, "ms": 7}
+        axes.plot([], [], color=color, label=text, **style)
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_xlabel("operations a byte moved")
+    axes.set_ylabel("GFLOP/s on taps that see data")
+    axes.set_title("The products under the roofline of this run", loc="left", fontsize=11)
 
 
 def scaling(figure: Any, rows: Rows) -> None:
@@ -119,8 +131,12 @@ def scaling(figure: Any, rows: Rows) -> None:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log", base=2)
         axes.set_xticks(sizes, [str(n) for n in sizes])
-        axes.yaxis.set_major_formatter("{x:,.0f}")
         axes.minorticks_off()
+        axes.set_yticks([])
+        for size, ms in zip(sizes, times):
+            axes.annotate(f"{ms:,.0f} ms", (size, ms), (5, -11), textcoords="offset points",
+                          fontsize=8, color=OURS)  # fmt: skip
+        axes.margins(x=0.18, y=0.12)
         axes.set_xlabel(row["series"])
         axes.set_title(row["what"], loc="left", fontsize=8)
         axes.legend(frameon=False, fontsize=8)
@@ -128,10 +144,10 @@ def scaling(figure: Any, rows: Rows) -> None:
 
 
 def peers(figure: Any, rows: Rows) -> None:
-    """A panel for each network: the time of a step on each engine, logarithmic."""
+    """A panel for each network: the time of a step on each engine."""
     counts = [len(row["timings"]) for row in rows]
     figure.set_size_inches(8, 0.42 * sum(counts) + 0.75 * len(rows) + 0.3)
-    panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=counts, sharex=True)
+    panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=counts)
     for axes, row in zip(panels[:, 0], rows):
         plain(axes)
         times = [1e3 * t.median for t in row["timings"]]
@@ -142,9 +158,8 @@ def peers(figure: Any, rows: Rows) -> None:
             axes.text(ms, i, f" {ms:,.1f} ms, {ms / times[0]:,.1f} x", va="center", fontsize=8)
         axes.set_yticks(range(len(times)), names)
         axes.invert_yaxis()
-        axes.set_xscale("log")
+        axes.set_xlim(0, 1.25 * max(times))
         axes.set_title(f"{row['work']}, batch {row['batch']}", loc="left", fontsize=10)
-    panels[-1, 0].set_xlim(right=panels[-1, 0].get_xlim()[1] * 4)
     panels[-1, 0].set_xlabel("ms a training step")
 
 
