@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def others() -> list[Call]:
-    """Calls that no step of a ResNet makes: the other activations, and SGD on its weights."""
-    x, flat, one = ArrayOf((128, 14, 14, 64)), ArrayOf((11_172_810,)), ArrayOf((1,), "float64")
+def others(weights: int = 11_172_810) -> list[Call]:
+    """Calls that no step of a ResNet makes: the activations, and SGD on as many weights."""
+    x, flat, one = ArrayOf((128, 14, 14, 64)), ArrayOf((weights,)), ArrayOf((1,), "float64")
     calls = []
     for name in ("relu", "sigmoid", "tanh", "silu", "gelu"):
         inputs = "dy x" if name in ("silu", "gelu") else "dy y"

@@ -51,6 +51,17 @@ def test_plain_lines_in_a_log(
     assert capsys.readouterr() == ("", line)
 
 
+def test_other_units_and_slow_rates(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with Progress("mlp", 10, unit="turns") as bar:
+        now += 40
+        bar.update(2)
+    assert capsys.readouterr().err == "mlp: 2 of 10 turns, 0.05 turns/s, 2:40 left\n"
+
+
 def test_nothing_done_has_a_rate_of_zero() -> None:
     assert Progress("empty", 0).rate == 0
 

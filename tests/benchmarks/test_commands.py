@@ -1,0 +1,141 @@
+"""What the commands print and save, and how they fail. Nothing here is about how fast."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import end_to_end
+from benchmarks.compare import Engine, EngineError
+from benchmarks.engines import tinynn_step
+from benchmarks.scaling import exponent
+from benchmarks.works import WORKS
+from hwr.statistics import describe_accuracy
+from tinynn.kernels.threads import usable_cpus
+
+ONCE = ("--rounds", 1, "--steps", 1, "--threads", 1)
+MACHINE = ("date", "python", "processor", "cores", "load", "tinynn", "numpy", "numba", "torch")
+
+
+def test_a_step_without_torch(bench: Callable[..., Any], nothing_installed: None) -> None:
+    result = bench("step", "mlp", *ONCE, "--seed", 3)
+    assert result.code == 0
+    assert "PyTorch is not installed" in result.out
+    assert "pip install 'tinynn[bench]'" in result.out
+    assert "no picture: matplotlib is not installed" in result.out
+    assert all(key in result.saved["machine"] for key in MACHINE)
+    assert result.saved["settings"]["threads"] == [1]
+    assert result.saved["settings"]["seed"] == 3
+    assert result.saved["command"].startswith("python -m benchmarks.step mlp")
+    (row,) = result.saved["results"]
+    # 784-512-512-10, batch 128: three products a layer, but no gradient of the images.
+    assert row["multiply_adds"] == 128 * (2 * 784 * 512 + 3 * 512 * 512 + 3 * 512 * 10)
+    assert row["floor"] == row["multiply_adds"] / row["sgemm_multiply_adds_per_s"]
+    (ours,) = row["timings"]
+    assert ours["memory_format"] == "NHWC"
+    assert row["ratio"] is None
+
+
+@pytest.mark.torch
+def test_a_step_beside_torch(bench: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    result = bench("step", "mlp", *ONCE)
+    (row,) = result.saved["results"]
+    ours, *theirs = row["timings"]
+    assert [t["memory_format"] for t in theirs] == ["contiguous", "channels_last"]
+    assert {t["engine"] for t in theirs} == {"PyTorch"}
+    assert theirs[0]["facts"]["flags"]["version"]
+    assert row["ratio"] == ours["median"] / min(t["median"] for t in theirs)
+    drawn = importlib.util.find_spec("matplotlib") is not None
+    assert (tmp_path / "results.png").exists() == drawn
+
+
+def test_kernels_without_torch(bench: Callable[..., Any], nothing_installed: None) -> None:
+    result = bench("kernels", "matmul", "sigmoid", "--works", "mlp", *ONCE)
+    assert result.code == 0
+    rows = result.saved["results"]
+    assert {row["kernel"] for row in rows} == {"matmul", "sigmoid"}
+    assert sum(row["calls"] for row in rows if row["kernel"] == "matmul") == 8
+    rate = result.saved["sgemm_multiply_adds_per_s"]
+    assert all(row["floor"] >= row["multiply_adds"] / rate for row in rows)
+    assert result.saved["copied_bytes_per_s"]
+
+
+def test_scaling(bench: Callable[..., Any], nothing_installed: None) -> None:
+    result = bench("scaling", "depth", "--most", 2, *ONCE)
+    (row,) = result.saved["results"]
+    assert (row["series"], row["sizes"], row["expected"]) == ("depth", [2], 1.0)
+    assert row["measured"] is None  # one size has no slope
+    assert "2 " in result.out
+
+
+def test_an_exponent_is_a_slope_of_logarithms() -> None:
+    assert exponent([16, 32, 64], [3.0, 12.0, 48.0]) == pytest.approx(2)
+    assert exponent([1, 2], [8.0, 4.0]) == pytest.approx(-1)
+
+
+def test_absent_peers_are_named(bench: Callable[..., Any], nothing_installed: None) -> None:
+    result = bench("peers", "mlp", *ONCE)
+    assert result.code == 0
+    for package in ("dezero", "autograd", "smallpebble"):
+        assert f"pip install {package}" in result.out
+    (row,) = result.saved["results"]
+    assert [t["engine"] for t in row["timings"]] == ["tinynn", "tinynn (reference)"]
+    assert result.saved["absent"].keys() == {"DeZero", "autograd", "SmallPebble"}
+
+
+def test_an_engine_that_fails_says_why() -> None:
+    with Engine() as engine:
+        with pytest.raises(EngineError, match="unknown backend 'nonsense'"):
+            engine.make((tinynn_step, (WORKS["mlp"], 1, "nonsense", 0)))
+        with pytest.raises(EngineError, match="ended with code 3"):
+            engine.make((os._exit, (3,)))
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("step", ["mpl"], "did you mean 'mlp'?"),
+        ("kernels", ["conv3d"], "did you mean 'conv2d'?"),
+        ("kernels", ["--explain", "resnet81"], "did you mean 'resnet18'?"),
+        ("scaling", ["breadth"], "unknown series 'breadth'"),
+        ("peers", ["resnet"], "unknown work 'resnet'"),
+        ("end_to_end", ["--recipes", "fats"], "did you mean 'fast'?"),
+        ("step", ["--threads", usable_cpus() + 1], f"more than the {usable_cpus()} processors"),
+        ("step", ["--rounds", 0], "0 is less than 1"),
+        ("step", ["--backend", "numpi"], "did you mean 'numpy'?"),
+        ("step", ["--output", "/dev/null/results.json"], "cannot write"),
+    ],
+)
+def test_mistakes_exit_with_2(
+    bench: Callable[..., Any], command: str, words: list[Any], message: str
+) -> None:
+    result = bench(command, *words)
+    assert result.code == 2
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+class Arguments:
+    """Options of end_to_end."""
+
+    seed, target, memory_format = 0, 99.3, "contiguous"
+
+
+def test_a_run_lasts_until_its_accuracy_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trained.py").write_text(
+        f"print('loss 1')\nprint('test accuracy {describe_accuracy(9931, 10_000)}')\n"
+    )
+    (tmp_path / "broken.py").write_text("raise SystemExit(5)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    row = end_to_end.timed("fast", "PyTorch", ["trained"], Arguments, {})
+    assert (row["accuracy"], row["reached"]) == (99.31, True)
+    assert row["seconds"] > 0
+    row = end_to_end.timed("fast", "tinynn, cold", ["broken"], Arguments, {})
+    assert (row["accuracy"], row["reached"], row["exit_code"]) == (None, False, 5)
+    assert "ended with code 5" in end_to_end.line(row)

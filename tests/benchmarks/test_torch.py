@@ -1,0 +1,76 @@
+"""PyTorch's side of the benchmarks computes what ours does."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.calls import Call, calls_of
+from benchmarks.engines import step_of, torch_engines
+from benchmarks.kernels import draw, others
+from benchmarks.works import WORKS
+from tinynn.backend import get_backend
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytestmark = pytest.mark.torch
+
+SMALL = {"stem": "7x7", "width": 4}
+WORK = replace(WORKS["resnet18-7x7"], batch=6, options=SMALL)
+MLP = replace(WORKS["mlp"], batch=8)
+SAME = (  # the others draw what our kernels are given (the ReLU's output), or return nothing
+    "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "matmul", "max_pool2d", "batch_norm",
+    "cross_entropy", "cross_entropy_grad",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calls() -> list[Call]:
+    """The different calls of a training step."""
+    return list(dict.fromkeys(calls_of(partial(step_of, WORK), get_backend("reference"))))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_ops_compute_what_our_kernels_do(calls: list[Call], layout: Any) -> None:
+    from benchmarks.torch_kernels import OPS, Case
+
+    reference, seen = get_backend("reference"), set()
+    for call in calls:
+        if call.kernel not in SAME:
+            continue
+        seen.add(call.kernel)
+        ours = reference.kernels[call.kernel](*draw(call, 0).values())
+        theirs = OPS[call.kernel](Case(call, draw(call, 0), layout))()
+        ours = ours[0] if isinstance(ours, tuple) else ours
+        if isinstance(theirs, tuple):
+            (theirs,) = (t for t in theirs if t is not None)
+        theirs = theirs.detach()
+        theirs = theirs.permute(0, 2, 3, 1) if theirs.ndim == 4 else theirs
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-3, err_msg=str(call))
+    assert seen == set(SAME)
+
+
+def test_every_kernel_of_a_step_has_its_op(calls: list[Call]) -> None:
+    from benchmarks.torch_kernels import OPS, Case
+
+    for call in [*calls, *others(64)]:
+        OPS[call.kernel](Case(call, draw(call, 0), torch.channels_last))()
+
+
+def test_a_recipe_in_torch(bench: Callable[..., Any]) -> None:
+    words = "--model mlp --limit-batches 4 --epochs 1 --validation 0 --batch-size 64 --threads 1"
+    result = bench("torch_recipe", *words.split(), "--output", "unused")
+    assert result.code == 0, result.err
+    assert "test accuracy" in result.out
+
+
+def test_formats_and_optimisers() -> None:
+    def facts(fused: bool) -> list[tuple[str, str]]:
+        made = [make(*arguments)[1] for make, arguments in torch_engines(MLP, 1, 0, fused)]
+        return [(each["engine"], each["memory_format"]) for each in made]
+
+    both = [("PyTorch", "contiguous"), ("PyTorch", "channels_last")]
+    assert facts(fused=False) == both
+    assert facts(fused=True) == both + [("PyTorch, fused optimiser", f) for _, f in both]
