@@ -55,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = args.threads
     if args.explain:
         options = {n: getattr(args, n) for n in ("stem", "width") if getattr(args, n)}
-        print(explain(*chosen("model", [args.explain], models.names()), args.batch_size, options))
+        (name,) = chosen("model", [args.explain], models.names())
+        print(explain(name, args.batch_size, options))
         return 0
     command.check_backend(args.backend)
     works = [WORKS[name] for name in chosen("work", args.works, list(WORKS))]
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         calls.update(calls_of(partial(step_of, work), get_backend("numpy")))
     calls.update(others())
     timed = {call: count for call, count in calls.items() if call.kernel in kernels}
-    makes = [(tinynn_kernel, (args.backend, args.seed, threads))]
+    makes: list[tuple[Any, tuple[Any, ...]]] = [(tinynn_kernel, (args.backend, args.seed, threads))]
     if has_torch():
         makes += [(torch_kernel, (last, args.seed, threads)) for last in (False, True)]
     rows, roof = measure(timed, makes, threads, args)
@@ -99,7 +100,7 @@ def measure(
     with ExitStack() as stack:
         sgemm = stack.enter_context(Engine())
         sgemm.make(roofline.sgemm(threads))
-        rate = roofline.rate(*take_turns([sgemm], args.rounds, args.steps))
+        rate = roofline.rate(*take_turns([sgemm], args.rounds, max(args.steps, 5)))
         roof = roofline.Roofline(rate, roofline.copy_rates(threads))
         print(
             f"roofline: sgemm {2e-9 * rate:.0f} GFLOP/s (multiply and add counted apart), "

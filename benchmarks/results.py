@@ -135,6 +135,8 @@ class Report:
             shown = (f"{k} {', '.join(map(str, v)) if isinstance(v, list) else v}"
                      for k, v in values.items())  # fmt: skip
             print(f"{title}: {'; '.join(shown)}")
+        if os.getloadavg()[0] > usable_cpus() / 2:
+            print("this machine is busy with other work: figures and ratios will be off")
         sys.stdout.flush()
 
     def save(

@@ -60,7 +60,7 @@ class Roofline:
 
 def copy_rates(threads: int) -> dict[int, float]:
     """Bytes read and written a second, for each size of what is moved (read and written)."""
-    return {size: max(copy_rate(size, threads) for _ in range(3)) for size in COPY_BYTES}
+    return {size: max(copy_rate(size, threads) for _ in range(7)) for size in COPY_BYTES}
 
 
 def copy_rate(size: int, threads: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,24 +40,18 @@ class Series:
     work: Callable[[int], Work]
 
 
-def resnet(**options: Any) -> Callable[[int], Work]:
-    """A ResNet-18 with some option left open."""
-    base = WORKS["resnet18-7x7"]
-    key = options.pop("vary", None)
-    return lambda size: replace(base, options={**options, **({key: size} if key else {})})
-
-
 SERIES = {
     "threads": Series(
         tuple(n for n in (1, 2, 4, 8, 16, 32, 64) if n <= usable_cpus()), -1.0,
-        "the paper's ResNet-18, batch 128", resnet(),
+        "the paper's ResNet-18, batch 128", lambda size: WORKS["resnet18-7x7"],
     ),
     "batch": Series(
         (32, 64, 128, 256), 1.0, "the paper's ResNet-18",
         lambda size: replace(WORKS["resnet18-7x7"], batch=size),
     ),
     "width": Series(
-        (16, 32, 64), 2.0, "ResNet-18 for small images, batch 128", resnet(stem="3x3", vary="width")
+        (16, 32, 64), 2.0, "ResNet-18 for small images, batch 128",
+        lambda size: replace(WORKS["resnet18-3x3"], options={"stem": "3x3", "width": size}),
     ),
     "depth": Series(
         (2, 4, 8, 16), 1.0, "BasicBlocks of 64 channels on 14x14, batch 128",
@@ -137,12 +132,10 @@ def as_row(
     name: str, series: Series, sizes: list[int], timings: list[Timing]
 ) -> dict[str, Any]:  # fmt: skip
     """One series: the times, the multiply-adds, and how both grow."""
+    numpy = get_backend("numpy")
     work = [
-        sum(
-            c.multiply_adds
-            for c in calls_of(lambda b, n=n: step_at(name, n, b), get_backend("numpy"))
-        )
-        for n in sizes
+        sum(call.multiply_adds for call in calls_of(partial(step_at, name, size), numpy))
+        for size in sizes
     ]
     row = {
         "series": name,
