@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
+from hwr.errors import UserError
+
 Step = Callable[[], object]
 Facts = dict[str, Any]  # how a step was set up: "engine", "memory_format", ...
 Make = tuple[Callable[..., tuple[Step, Facts]], tuple[Any, ...]]  # makes a step; its arguments
@@ -26,7 +28,7 @@ WARM_UP = 3  # steps before the first that counts
 PAUSE_S = 0.15  # between turns: the threads of the engine before go to sleep
 
 
-class EngineError(RuntimeError):
+class EngineError(UserError):
     """An engine could not make or take a step."""
 
 
@@ -60,14 +62,14 @@ def serve(channel: Connection) -> None:
         try:
             if isinstance(request, int):
                 assert step is not None
-                answer = take(step, request)
+                answer: Any = take(step, request)
             else:
                 make, arguments = request
                 step, facts = make(*arguments)
                 answer = facts, take(step, WARM_UP)[0][-1]
-            channel.send(answer)
         except Exception as error:  # the parent says what failed
-            channel.send(EngineError(f"{type(error).__name__}: {error}".splitlines()[0]))
+            answer = EngineError(f"{type(error).__name__}: {error}".splitlines()[0])
+        channel.send(answer)
 
 
 def take(step: Step, count: int) -> tuple[list[float], float]:
@@ -131,6 +133,8 @@ class Engine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:  # it may be in the middle of a long step
+            self.process.terminate()
         self.channel.close()
         self.process.join()
 

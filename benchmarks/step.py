@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{FLOOR}\n{head()}", flush=True)
     rows = []
     for work in (WORKS[name] for name in names):
+        products = multiply_adds(work)
         for threads in args.threads:
             engines: list[Make] = [
                 roofline.sgemm(threads),
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 engines += torch_engines(work, threads, args.seed, args.torch_fused)
             with Progress(work.name, len(engines) * args.rounds, unit="turns") as progress:
                 timings = compare(engines, args.rounds, args.steps, lambda: progress.update(1))
-            rows.append(as_row(work, threads, timings))
+            rows.append(as_row(work, threads, products, timings))
             print(line(rows[-1]), flush=True)
     report.save(rows, charts.step, note=FLOOR)
     return 0
@@ -68,10 +69,10 @@ def multiply_adds(work: Work) -> int:
     return sum(call.multiply_adds for call in calls)
 
 
-def as_row(work: Work, threads: int, timings: list[Timing]) -> dict[str, Any]:
-    """One work's figures: the first timing is sgemm's, the second ours."""
-    products, ours, *theirs = timings
-    count, rate = multiply_adds(work), roofline.rate(products)
+def as_row(work: Work, threads: int, count: int, timings: list[Timing]) -> dict[str, Any]:
+    """The figures of `count` multiply-adds; the first timing is sgemm's, the second ours."""
+    sgemm, ours, *theirs = timings
+    rate = roofline.rate(sgemm)
     floor = count / rate
     return {
         "work": work.name,

@@ -1,0 +1,54 @@
+"""Every command's picture can be drawn, with PyTorch's figures and without."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import charts
+from benchmarks.compare import Timing
+
+pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+
+
+def timings(count: int) -> list[Timing]:
+    return [
+        Timing(f"engine {i}", "NHWC", 0.01 * i, 0.009 * i, 0.02 * i, 100.0, {})
+        for i in range(1, 1 + count)
+    ]
+
+
+def rows(command: str, count: int) -> list[dict[str, Any]]:
+    """Two rows of results, each with so many timings."""
+    ratio = 0.5 if count > 1 else None
+    step = {"work": "mlp", "threads": 1, "floor": 0.004, "timings": timings(count)}
+    call = {"kernel": "conv2d", "multiply_adds": 10**8, "bytes": 10**6, "floor": 0.005,
+            "ratio": ratio, "over_floor": 2.0, "timings": timings(count)}  # fmt: skip
+    sizes = list(range(1, 1 + count))
+    series = {"series": "batch", "what": "a network", "sizes": sizes, "expected": 1.0,
+              "measured": ratio, "timings": timings(count)}  # fmt: skip
+    network = {"work": "mlp", "batch": 128, "timings": timings(count)}
+    run = {"recipe": "fast", "engine": "PyTorch", "seconds": 3.0, "accuracy": 99.0}
+    failed = {**run, "engine": "tinynn, cold", "seconds": None, "accuracy": None}
+    made = {
+        "step": [step, {**step, "threads": 2}],
+        "kernels": [call, {**call, "kernel": "relu", "multiply_adds": 0}],
+        "scaling": [series, series],
+        "peers": [network, network],
+        "end_to_end": [run, failed],
+    }
+    return made[command]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("command", ["step", "kernels", "scaling", "peers", "end_to_end"])
+def test_pictures(command: str, count: int, tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    charts.picture(path, getattr(charts, command), rows(command, count))
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_kernels_without_products(tmp_path: Path) -> None:
+    path = tmp_path / "picture.png"
+    charts.picture(path, charts.kernels, rows("kernels", 3)[1:])
+    assert path.exists()
