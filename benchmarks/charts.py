@@ -35,7 +35,10 @@ def step(figure: Any, rows: Rows) -> None:
     figure.set_size_inches(8, 1.6 + 0.42 * len(rows))
     axes = plain(figure.subplots())
     several = len({row["threads"] for row in rows}) > 1
-    names = [row["work"] + f", {row['threads']} threads" * several for row in rows]
+    names = [
+        row["work"] + f", {row['threads']} thread{'s' * (row['threads'] > 1)}" * several
+        for row in rows
+    ]
     for i, row in enumerate(rows):
         ours, *theirs = (t.median for t in row["timings"])
         unit = min(theirs) if theirs else ours
