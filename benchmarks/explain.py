@@ -47,12 +47,12 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
 def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
     """The algorithm that the backend's own choice names for a call, and the reason it gives."""
     if call.kernel == "matmul":
-        kernel, reason = cpu_conv.choose_product(*arguments)
+        kernel, reason = cpu_conv.choose_product(*arguments[:2])
         return ("BLAS" if kernel == "matmul" else "direct"), reason
     direct = cpu_direct_weights if call.kernel == "conv2d_weight_grad" else cpu_direct_conv
     geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))
     method, reason = cpu_conv.choose(direct, call.shape_of("x"), call.shape_of("w"), *geometry)
-    return method.__name__.rpartition("cpu_")[2].partition("_")[0], reason
+    return method.__name__.rpartition(".")[2].removeprefix("cpu_").partition("_")[0], reason
 
 
 def table(

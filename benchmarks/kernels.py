@@ -167,9 +167,11 @@ def draw(call: Call, seed: int) -> dict[str, Any]:
     if call.kernel == "max_pool2d_grad":  # taps as the forward pass finds them
         x = rng.standard_normal(given["x_shape"], np.float32)
         _, given["tap"] = reference.max_pool2d(x, *list(given.values())[3:])
-    if call.kernel.startswith("cross_entropy"):  # one class each
-        labels = rng.integers(0, given["target"].shape[1], len(given["target"]))
-        given["target"] = np.eye(given["target"].shape[1], dtype=np.float32)[labels]
+    if call.kernel.startswith("label_cross_entropy"):
+        given["labels"] = rng.integers(0, given["logits"].shape[1], len(given["logits"]))
+    if call.kernel == "label_cross_entropy_grad":  # of the same logits
+        names = "logits", "labels", "ignore_index", "label_smoothing"
+        _, given["top"], given["total"] = reference.label_cross_entropy(*(given[n] for n in names))
     return given
 
 

@@ -104,6 +104,38 @@ def matmul(case: Case) -> Step:
     return lambda: a @ b
 
 
+@op("add")
+def add(case: Case) -> Step:
+    a, b = case["a"], case["b"]
+    return lambda: a + b
+
+
+@op("add_bias")
+def add_bias(case: Case) -> Step:
+    y, bias = case["y"], case["bias"]
+    bias = bias[:, None, None] if y.ndim == 4 else bias
+    return lambda: y.add_(bias)
+
+
+@op("column_sum")
+def column_sum(case: Case) -> Step:
+    dy = case["dy"]
+    axes = [0, 2, 3] if dy.ndim == 4 else [0]
+    return lambda: dy.sum(axes)
+
+
+@op("global_avg_pool2d")
+def global_avg_pool2d(case: Case) -> Step:
+    x = case["x"]
+    return lambda: F.adaptive_avg_pool2d(x, 1)
+
+
+@op("global_avg_pool2d_grad")
+def global_avg_pool2d_grad(case: Case) -> Step:
+    (x,) = wanting(case.nchw(case.options["x_shape"]))
+    return gradient(F.adaptive_avg_pool2d(x, 1), [x], case["dy"])
+
+
 @op("max_pool2d")
 def max_pool2d(case: Case) -> Step:
     x, options = case["x"], pool_options(case)
@@ -172,17 +204,17 @@ for name, function in {
     OPS[name], OPS[f"{name}_grad"] = activation(function)
 
 
-@op("cross_entropy")
-def cross_entropy(case: Case) -> Step:
-    logits, labels = case["logits"], case["target"].argmax(1)
+@op("label_cross_entropy")
+def label_cross_entropy(case: Case) -> Step:
+    logits, labels = case["logits"], case["labels"]
     return lambda: F.cross_entropy(logits, labels, reduction="none")
 
 
-@op("cross_entropy_grad")
-def cross_entropy_grad(case: Case) -> Step:
+@op("label_cross_entropy_grad")
+def label_cross_entropy_grad(case: Case) -> Step:
     (logits,) = wanting(case["logits"])
-    loss = F.cross_entropy(logits, case["target"].argmax(1), reduction="none")
-    return gradient(loss, [logits], case["dloss"])
+    loss = F.cross_entropy(logits, case["labels"], reduction="none")
+    return gradient(loss, [logits], case["dlosses"])
 
 
 @op("update_sgd")

@@ -43,7 +43,7 @@ def test_the_twin_computes_the_same(work: Work) -> None:
     extra = 128 if work.model == "simple-rnn" else 0
     count = sum(p.size for p in ours.parameters()) + extra
     assert count == sum(p.numel() for p in theirs.parameters())
-    images = batches(work, 1)[0][0][:4]
+    images = batches(work, 1, seed=0)[0][0][:4]
     with tn.no_grad(), torch.no_grad():
         mine = ours(tn.Tensor(images)).numpy()
         yours = theirs(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()

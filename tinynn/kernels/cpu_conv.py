@@ -146,15 +146,13 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         case "conv2d_input_grad":
             product = cpu_direct_conv.conv2d_input_grad(pixels(a), pixels(b), *axes)
         case "conv2d_weight_grad":
-            product = cpu_direct_weights.conv2d_weight_grad(
-                pixels(a.T), pixels(b), *axes, out=into
-            )
+            product = cpu_direct_weights.conv2d_weight_grad(pixels(a.T), pixels(b), *axes, out=into)
         case _:
             return reference.matmul(a, b, out)
     if out is None:
         return product.reshape(a.shape[0], b.shape[1])
     if product is not into:
-        into[...] = product
+        out[...] = product.reshape(out.shape)
     return out
 
 
