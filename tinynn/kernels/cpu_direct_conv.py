@@ -26,7 +26,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray, njit
 
 from tinynn.kernels.cpu_microkernel import (
     SPARE,
@@ -197,23 +197,30 @@ def plan_gather(
 FILTERS = "w w_panel_step tap_step k_step column_step taps live_taps packed"
 GATHER = job_type(
     f"micro {FILTERS} source source_sample source_channels target target_sample target_channels"
-    " samples chunk_samples panel_groups panel_size"
+    " samples chunk_samples panel_groups panel_size pack_late"
     " classes class_count source_rows target_rows source_pairs weight_pairs spare"
 )
 
 
+@njit
+def pack(job, panel, place):
+    """A panel of target channels: w (OC, KH, KW, C) -> [tap][source channel][width]."""
+    width = load_int(job.micro, WIDTH)
+    target = job.packed + 4 * place * job.panel_size
+    pack_taps(
+        job.micro, job.w + 4 * panel * job.w_panel_step, job.tap_step, job.k_step,
+        job.column_step, job.taps, job.live_taps, job.source_channels,
+        min(width, job.target_channels - panel * width), target,
+    )  # fmt: skip
+    return target
+
+
 @kernel(GATHER)
 def pack_filters(lo, hi, thread, job_pointer):
-    """Task = panel of target channels: w (OC, KH, KW, C) -> [panel][tap][source channel][width]."""
+    """Task = panel: all of w -> [panel][tap][source channel][width]."""
     job = carray(job_pointer, 1)[0]
-    width = load_int(job.micro, WIDTH)
     for panel in range(lo, hi):
-        pack_taps(
-            job.micro, job.w + 4 * panel * job.w_panel_step, job.tap_step, job.k_step,
-            job.column_step, job.taps, job.live_taps, job.source_channels,
-            min(width, job.target_channels - panel * width),
-            job.packed + 4 * panel * job.panel_size,
-        )  # fmt: skip
+        pack(job, panel, panel)
 
 
 @kernel(GATHER)
@@ -232,6 +239,10 @@ def gather(lo, hi, thread, job_pointer):
         source = job.source + 4 * first * job.source_sample
         target = job.target + 4 * first * job.target_sample
         for panel in range(first_panel, last_panel):  # its weights stay in the cache
+            if job.pack_late:
+                weights = pack(job, panel, thread)
+            else:
+                weights = job.packed + 4 * panel * job.panel_size
             for c in range(job.class_count):
                 row = load_int(job.classes, 5 * c)
                 rows = load_int(job.classes, 5 * c + 1) * samples
@@ -241,7 +252,7 @@ def gather(lo, hi, thread, job_pointer):
                 multiply_rows(
                     job.micro,
                     source, job.source_rows + 8 * row, job.source_pairs + 8 * pair,
-                    job.packed + 4 * panel * job.panel_size, job.weight_pairs + 8 * pair,
+                    weights, job.weight_pairs + 8 * pair,
                     pairs, depth, 1, width,
                     target + 4 * panel * width, job.target_rows + 8 * row,
                     rows, min(width, job.target_channels - panel * width), 0, spare,
@@ -253,7 +264,7 @@ class Prepared:
     """All of a gather that depends on shapes only."""
 
     job: Job
-    panels: int
+    panels: int  # to pack beforehand
     filters_size: int  # floats, packed
     tasks: int
 
@@ -274,18 +285,26 @@ def prepare(
     plan = plan_gather(vertical, horizontal, backward, channels, chunk, width)
     panels = -(-channels[1] // width)
     panel_size = len(plan.taps) * channels[0] * width
-    panel_groups = min(panels, -(-threads // chunks))
+    # Many weights for few images: each panel is packed where it is used, which keeps it in the
+    # cache, and meets all the images.
+    pack_late = panels * panel_size > samples * source_size
+    if pack_late:
+        chunk, chunks = samples, 1
+        plan = plan_gather(vertical, horizontal, backward, channels, chunk, width)
+    panel_groups = panels if pack_late else min(panels, -(-threads // chunks))
     job = Job(
         GATHER, micro=micro.table, source_sample=source_size, source_channels=channels[0],
         target_sample=target_size, target_channels=channels[1],
         samples=samples, chunk_samples=chunk, panel_groups=panel_groups, panel_size=panel_size,
+        pack_late=pack_late,
         taps=plan.taps, live_taps=len(plan.taps),
         **filter_steps(vertical.kernel * horizontal.kernel, channels, backward, width),
         classes=plan.classes, class_count=len(plan.classes),
         source_rows=plan.source_rows, target_rows=plan.target_rows,
         source_pairs=plan.source_pairs, weight_pairs=plan.weight_pairs,
     )  # fmt: skip
-    return Prepared(job, panels, panels * panel_size, chunks * panel_groups)
+    packed = threads if pack_late else panels
+    return Prepared(job, panels * (not pack_late), packed * panel_size, chunks * panel_groups)
 
 
 def filter_steps(taps: int, channels: Pair, backward: bool, width: int) -> dict[str, Any]:

@@ -121,6 +121,7 @@ SUMS = job_type(
     " swapped image_height image_row padded_row padded_image padded_offset"
     " sums sums_size sum_rows left_rows row_count lists list_count left_pairs right_pairs"
     " left_step right_step scratch left_scratch right_scratch spare"
+    " taps dead_taps dead_count"
 )
 
 
@@ -212,6 +213,18 @@ def weight_sums(lo, hi, thread, job_pointer):
                     )  # fmt: skip
 
 
+@kernel(SUMS)
+def clear_taps(lo, hi, thread, job_pointer):
+    """Task = row of the sums (an output channel): zeros for the taps that never see data."""
+    job = carray(job_pointer, 1)[0]
+    for row in range(lo, hi):
+        for t in range(job.dead_count):
+            tap = row * job.taps + load_int(job.dead_taps, t)
+            target = job.sums + 4 * tap * job.right_channels
+            for c in range(job.right_channels):
+                store_float(target, c, 0)
+
+
 # ---------------------------------------------------------------------------------------------
 # Division of the work
 # ---------------------------------------------------------------------------------------------
@@ -251,7 +264,7 @@ class Prepared:
 
     job: Job
     swapped: bool
-    dead_taps: list[int]  # they never see data: their gradient is zero
+    dead_taps: int  # so many never see data: their gradient is zero
     sums_shape: tuple[int, int, int]  # (parts, rows, columns)
     scratch_size: int  # floats
     tasks: int
@@ -297,6 +310,8 @@ def prepare(
             right_pixels=x_pixels, right_channels=c, right_groups=division.c_groups,
             left_step=width, right_step=width if many else horizontal.stride * width,
         )  # fmt: skip
+    live = set(range(taps)) if swapped else {place // c for _, _, _, place in plan.lists}
+    dead_taps = integers([tap for tap in range(taps) if tap not in live])
     job = Job(
         SUMS, micro=micro.table, **sides, samples=samples, chunk_samples=chunk,
         chunks=division.chunks, many=many, parts=division.parts,
@@ -308,11 +323,10 @@ def prepare(
         lists=plan.lists, list_count=len(plan.lists),
         left_pairs=plan.left_pairs, right_pairs=plan.right_pairs,
         left_scratch=left_scratch, right_scratch=right_scratch,
+        taps=taps, dead_taps=dead_taps, dead_count=len(dead_taps),
     )  # fmt: skip
     tasks = division.parts * sides["left_groups"] * sides["right_groups"]
-    live = {place // c for place in plan.lists.reshape(-1, 4)[:, 3]} if not swapped else range(taps)
-    dead_taps = [tap for tap in range(taps) if tap not in live]
-    return Prepared(job, swapped, dead_taps, sums_shape, left_scratch + right_scratch, tasks)
+    return Prepared(job, swapped, len(dead_taps), sums_shape, left_scratch + right_scratch, tasks)
 
 
 def conv2d_weight_grad(
@@ -327,13 +341,13 @@ def conv2d_weight_grad(
     parts, rows, columns = prepared.sums_shape
     in_place = parts == 1 and not prepared.swapped
     sums = dw if in_place else scratch("weight sums", parts * dw.size)[: parts * dw.size]
-    for tap in prepared.dead_taps:
-        sums.reshape(parts, channels[1], -1, channels[0])[:, :, tap] = 0
     left, right = (x, dy) if prepared.swapped else (dy, x)
     job = prepared.job.bind(
         left=left, right=right, sums=sums, spare=scratch("spare", threads * SPARE),
         scratch=scratch("images", threads * prepared.scratch_size),
     )  # fmt: skip
+    if prepared.dead_taps:
+        run(clear_taps, job, parts * rows)
     run(weight_sums, job, prepared.tasks)
     if not in_place:
         sums = sums.reshape(parts, rows, columns)

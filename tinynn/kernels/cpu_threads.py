@@ -50,7 +50,7 @@ KERNEL, JOB, TASKS, CHUNK = (3 * LINE + i for i in range(4))  # what to do; task
 SPINS, WAIT, POST = (3 * LINE + i for i in range(4, 7))  # constant
 ASLEEP, SEMAPHORE, ROOM = (4 * LINE + i for i in (0, 1, 2))  # + LINE * thread
 
-CHUNKS = 4  # at least so many for each thread, if there are enough tasks
+CHUNKS = 16  # so many for each thread, if there are enough tasks: the last ones end together
 SPIN_MICROSECONDS = 200
 
 
