@@ -30,7 +30,8 @@ from tinynn.kernels.fallback import float32_only
 
 Array = Any
 BIAS = job_type("rows channels height loop y bias dy total totals")
-FEW = 512  # rows: up to so many NumPy, which goes row by row, is done sooner
+EMPTY = Job(BIAS)
+SMALL = 1 << 15  # elements: up to so many NumPy is done sooner
 BLOCKS = 32  # of rows, at most; of whole ROWS but the last
 
 # ---------------------------------------------------------------------------------------------
@@ -80,13 +81,14 @@ def folds(shape: tuple[int, ...]) -> int:
 @float32_only(reference.add_bias)
 def add_bias(y: Array, bias: Array) -> None:
     """Drop-in for reference.add_bias."""
-    if y.size <= FEW * y.shape[-1]:
+    if y.size <= SMALL:
         y += bias
         return
     fold = folds(y.shape)
     channels = fold * y.shape[-1]
     rows = y.size // channels
-    job = Job(BIAS, channels=channels, y=y, bias=np.tile(bias, fold))
+    wide = bias if fold == 1 else np.tile(bias, fold)
+    job = EMPTY.bind(channels=channels, y=y, bias=wide)
     run(add_to_rows, job, rows, quick=y.size < QUICK)
 
 
@@ -94,7 +96,7 @@ def add_bias(y: Array, bias: Array) -> None:
 def column_sum(dy: Array) -> Array:
     """Drop-in for reference.column_sum."""
     c = dy.shape[-1]
-    if dy.size <= FEW * c:
+    if dy.size <= SMALL:
         return dy.reshape(-1, c).sum(axis=0)
     channels = folds(dy.shape) * c
     rows = dy.size // channels
@@ -102,8 +104,8 @@ def column_sum(dy: Array) -> Array:
     blocks = -(-rows // height)
     total = np.empty((blocks, channels), np.float32)
     totals = np.empty((blocks, channels), np.float64)
-    job = Job(
-        BIAS, rows=rows, channels=channels, height=height, loop=sum_rows.address, dy=dy,
+    job = EMPTY.bind(
+        rows=rows, channels=channels, height=height, loop=sum_rows.address, dy=dy,
         total=total, totals=totals,
     )  # fmt: skip
     run(sum_blocks, job, blocks, quick=dy.size < QUICK)
