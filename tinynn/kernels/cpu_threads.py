@@ -9,8 +9,8 @@ A job is cut into chunks of tasks, and whoever has time *claims* the next one:
 The caller works like everyone else, so that a worker who sleeps, or whose processor is taken by
 another program, costs nothing: the caller does the chunks itself and waits only for those that
 have been claimed and not finished. (Threads that get equal shares beforehand, as OpenMP's do,
-wait for the slowest.) Waiting is first a short spin, as the next job of a training step comes in
-microseconds, then sleep on a semaphore, which leaves the processor to others.
+wait for the slowest.) Waiting is first a spin, as the next job of a training step mostly comes
+within a millisecond, then sleep on a semaphore, which leaves the processor to others.
 
 Which thread does a chunk is chance, but not what it does: results are bit for bit the same.
 All this is compiled code on one block of shared numbers. It needs no Python and takes no lock:
@@ -51,7 +51,7 @@ SPINS, WAIT, POST = (3 * LINE + i for i in range(4, 7))  # constant
 ASLEEP, SEMAPHORE, ROOM = (4 * LINE + i for i in (0, 1, 2))  # + LINE * thread
 
 CHUNKS = 16  # so many for each thread, if there are enough tasks: the last ones end together
-SPIN_MICROSECONDS = 200
+SPIN_MICROSECONDS = 2000  # a step's jobs come closer than that, and few last longer
 
 
 def _place(builder: Any, block: Any, place: Any) -> Any:
