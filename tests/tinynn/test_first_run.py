@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tinynn import backend
+from tinynn.kernels.threads import usable_cpus
 
 PROGRAM = """
 import numpy as np, tinynn as tn
@@ -44,6 +45,24 @@ def test_only_the_first_run_compiles_and_it_says_so(tmp_path: Path) -> None:
     assert said == ""
     assert second == first
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+
+
+BLAS = """
+import sys, numpy, threadpoolctl, tinynn as tn
+from tinynn import functional as F
+tn.set_num_threads(tn.kernels.threads.usable_cpus())
+with tn.use_backend(sys.argv[1]):
+    F.relu(tn.Tensor([1.0]))
+pools = threadpoolctl.threadpool_info()
+print(max(pool["num_threads"] for pool in pools if pool["user_api"] == "blas"))
+"""
+
+
+@pytest.mark.parametrize("name", ["numpy", "reference"])
+def test_only_one_of_blas_and_our_kernels_has_several_threads(name: str) -> None:
+    command = [sys.executable, "-c", BLAS, name]
+    threads = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert threads == (1 if name == "numpy" else usable_cpus())
 
 
 def test_without_a_compiler_the_reference_kernels_serve() -> None:

@@ -15,7 +15,7 @@ from tinynn.kernels import (
     cpu_pool,
     cpu_softmax,
 )
-from tinynn.kernels.threads import apply_num_threads
+from tinynn.kernels.threads import take_threads_from_blas
 
 KERNELS: dict[str, Any] = {
     "conv2d": cpu_conv.conv2d,
@@ -63,4 +63,4 @@ KERNELS: dict[str, Any] = {
     "update_adadelta": cpu_optim.update_adadelta,
 }
 
-apply_num_threads()
+take_threads_from_blas()

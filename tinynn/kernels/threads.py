@@ -1,4 +1,9 @@
-"""How many threads the kernels may use: one number for ours and for BLAS."""
+"""How many threads the kernels may use, ours or BLAS's: only one of the two has several.
+
+BLAS's threads go on spinning for a tenth of a second after each call, and take the processors from
+the next kernel. So once our own kernels are in use, BLAS, which does small products and what we
+have no kernel for, has one thread.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ def usable_cpus() -> int:
 
 
 _count = usable_cpus()
+_blas_alone = True  # until our own kernels are in use
 
 
 def get_num_threads() -> int:
@@ -21,7 +27,7 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Let kernels (our own and BLAS) use `n` threads, from 1 to the processors there are.
+    """Let kernels use `n` threads, from 1 to the processors there are.
 
     Results are bit for bit the same for the same number of threads. Raises ValueError otherwise.
     """
@@ -29,9 +35,15 @@ def set_num_threads(n: int) -> None:
     if not isinstance(n, int) or not 1 <= n <= usable_cpus():
         raise ValueError(f"set_num_threads: {n!r} is not from 1 to {usable_cpus()}, the processors")
     _count = n
-    apply_num_threads()
+    limit_blas()
 
 
-def apply_num_threads() -> None:
-    """Tell BLAS, which the reference kernels use; ours ask `get_num_threads` at each call."""
-    threadpool_limits(_count, user_api="blas")
+def take_threads_from_blas() -> None:
+    """From now on only our own kernels, which ask `get_num_threads` at each call, have several."""
+    global _blas_alone
+    _blas_alone = False
+    limit_blas()
+
+
+def limit_blas() -> None:
+    threadpool_limits(_count if _blas_alone else 1, user_api="blas")
