@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 
+from hwr.data.augment import PRESETS
 from hwr.recipes.recipe import Recipe, declare
 
 CNN = declare(
     Recipe(
         name="zhang-cnn",
         paper="Zhang: Handwritten digit recognition based on deep learning techniques, CNN",
-        note="The paper's CNN leaves its padding out (none here) and augments its images by ranges "
-        "it does not name; here they are as they are.",
+        note="The paper names no padding (none here) and no ranges of its rotation, translation, "
+        "shear and scale: the preset `affine` stands for them.",
         claimed={10: 98.9},
         mean=0.0,  # pixels / 255
         std=1.0,
+        augment=PRESETS["affine"],
         model="zhang-cnn",
         model_options={"padding": "valid"},
         epochs=10,
@@ -27,6 +29,7 @@ SIMPLE_RNN = declare(
         paper="Zhang: Handwritten digit recognition based on deep learning techniques, SimpleRNN",
         note="28 rows as 28 steps.",
         claimed={10: 96.7},
+        augment=None,
         model="simple-rnn",
         model_options={},
         batch_size=32,
@@ -40,7 +43,7 @@ EFFICIENTNET_B0 = declare(
         paper="Zhang: Handwritten digit recognition based on deep learning techniques, "
         "EfficientNet-B0",
         note="Not pretrained, 32x32 pixels of one channel. The paper's text says that it surpasses "
-        "the CNN, its table says that the CNN wins. It augments its images; here they are not.",
+        "the CNN, its table says that the CNN wins.",
         claimed={10: 98.1},
         image_size=32,
         model="efficientnet-b0",
