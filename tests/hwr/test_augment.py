@@ -98,7 +98,8 @@ def test_shifts_and_turns_are_exact_where_pixels_meet_pixels() -> None:
 def moved(point: tuple[float, float], **amounts: Any) -> NDArray[np.float64]:
     """Where (y, x), in pixels from the middle, goes by an affine map."""
     plain = {"rotation_deg": [0.0], "shear_deg": [0.0], "scale": [[1.0], [1.0]]}
-    maps = affine_maps(**{**plain, "shift": [[0.0], [0.0]], **amounts})[0].astype(float)  # type: ignore[arg-type]
+    given: Any = {**plain, "shift": [[0.0], [0.0]], **amounts}
+    maps = affine_maps(**given)[0].astype(float)
     return np.linalg.solve(maps[:, :2], np.array(point) - maps[:, 2])
 
 
