@@ -6,13 +6,10 @@ import argparse
 import importlib.util
 import json
 import os
-import platform
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from benchmarks.compare import Timing
 from hwr import command
 from hwr.errors import UserError, unknown_name
 from hwr.files import cannot_write, write_atomic
+from hwr.machine import machine
 from tinynn.kernels.threads import usable_cpus
 
 FOLDER = Path(__file__).parent / "results"
@@ -80,30 +78,6 @@ def has_torch() -> bool:
     return False
 
 
-def machine() -> dict[str, Any]:
-    """What the figures depend on: processor, versions, load and date."""
-    found: dict[str, Any] = {"date": date.today().isoformat(), "python": platform.python_version()}
-    found["system"] = f"{platform.system()} {platform.machine()}"
-    found["processor"], flags = platform.processor() or platform.machine(), ""
-    try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
-            lines = dict(line.split(":", 1) for line in file if ":" in line)
-        named = {key.strip(): value.strip() for key, value in lines.items()}
-        found["processor"] = named.get("model name", found["processor"])
-        flags = named.get("flags", "")
-    except OSError:  # not Linux
-        pass
-    found["vectors"] = [f for f in ("avx2", "avx512f") if f in flags.split()]
-    found["cores"] = usable_cpus()
-    found["load"] = round(os.getloadavg()[0], 2)
-    for package in ("tinynn", "numpy", "numba", "torch"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
-
-
 class Report:
     """What a command ran on and found: printed, and saved as JSON with a picture beside it."""
 
@@ -131,7 +105,7 @@ class Report:
             raise UserError(f"--output {self.path}: choose the name of a JSON file")
         common = {n: getattr(args, n) for n in ("seed", "rounds", "steps") if hasattr(args, n)}
         self.settings = {"threads": list(threads), **common, **settings}
-        for title, values in (("machine", machine()), ("settings", self.settings)):
+        for title, values in (("machine", machine("torch")), ("settings", self.settings)):
             shown = (f"{k} {', '.join(map(str, v)) if isinstance(v, list) else v}"
                      for k, v in values.items())  # fmt: skip
             print(f"{title}: {'; '.join(shown)}")
@@ -148,7 +122,7 @@ class Report:
         """Write the results and, where matplotlib is installed, the picture."""
         document = {
             "command": self.command,
-            "machine": machine(),
+            "machine": machine("torch"),
             "settings": self.settings,
             **more,
             "results": rows,

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-import tinynn as tn
 from hwr.data.augment import Augment
 from hwr.errors import UserError, unknown_name
 from hwr.recipes import Recipe
@@ -45,7 +42,7 @@ class Config:
     train_size: int | None = None  # use only so many of the training images
     limit_batches: int | None = None  # stop every epoch after so many batches
     data_dir: str | None = None
-    facts: dict[str, Any] = field(default_factory=dict)  # parameters, splits, versions
+    facts: dict[str, Any] = field(default_factory=dict)  # parameters, splits, machine, commit
 
     def with_facts(self, **facts: Any) -> Config:
         """The same with more recorded about it."""
@@ -142,15 +139,3 @@ def make_ema(recipe: Recipe, model: Module) -> EMA | None:
             "would never learn"
         )
     return EMA(model, recipe.ema_decay) if recipe.ema_decay else None
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the numbers, for config.json."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    found["tinynn"] = tn.__version__
-    for package in ("numpy", "numba", "safetensors"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found

@@ -19,11 +19,11 @@ from hwr.config import (
     make_ema,
     make_optimizer,
     make_schedule,
-    versions,
 )
 from hwr.data import Dataset, Loader
 from hwr.errors import UserError
 from hwr.evaluate import BATCH, create_model, split_loader
+from hwr.machine import machine
 from tinynn.nn import Module
 from tinynn.optim import EMA, Optimizer, Schedule
 
@@ -49,9 +49,11 @@ class Run:
     epoch: int = 0  # epochs completed
     batch: int = 0  # batches of the present epoch completed
     loss_sum: float = 0.0  # over the images of the present epoch
+    correct: int = 0  # of those images, as read while training
     images: int = 0
     best: dict[str, float] = field(default_factory=dict)
-    pending: list[tuple[int, Any]] = field(default_factory=list)  # (images, loss) not read yet
+    # labels, loss and reading of the last steps, not fetched yet
+    pending: list[tuple[np.ndarray, tn.Tensor, tn.Tensor]] = field(default_factory=list)
 
     @property
     def batches(self) -> int:
@@ -74,15 +76,25 @@ class Run:
         """The mean training loss of the present epoch, in nats."""
         return self.loss_sum / self.images if self.images else math.nan
 
+    @property
+    def train_accuracy(self) -> float:
+        """The share of the present epoch's images read right, each as it was trained on."""
+        return self.correct / self.images if self.images else math.nan
+
+    def start_epoch(self, epoch: int) -> None:
+        """Begin to count anew."""
+        self.epoch, self.batch, self.loss_sum, self.correct, self.images = epoch, 0, 0.0, 0, 0
+
     def read_losses(self) -> None:
         """Fetch the losses of the last steps. Diverged if one is not finite."""
-        for i, (count, loss) in enumerate(self.pending):
-            value = float(loss)
+        for i, (labels, loss, read) in enumerate(self.pending):
+            value = float(loss.item())
             if not math.isfinite(value):
                 step = self.step - len(self.pending) + i + 1
                 raise Diverged(f"the loss is {value} at step {step} (epoch {self.epoch + 1})")
-            self.loss_sum += value * count
-            self.images += count
+            self.loss_sum += value * len(labels)
+            self.correct += int((read.numpy() == labels).sum())
+            self.images += len(labels)
         self.pending.clear()
 
     def check(self) -> None:
@@ -99,6 +111,7 @@ class Run:
             "epoch": self.epoch,
             "batch": self.batch,
             "loss_sum": self.loss_sum,
+            "correct": self.correct,
             "images": self.images,
             "best": self.best,
             "generator": self.generator.bit_generator.state,
@@ -107,7 +120,7 @@ class Run:
 
     def restore(self, progress: dict[str, Any]) -> None:
         """Continue from `progress`; weights and moments are loaded by the checkpoint."""
-        for name in ("step", "epoch", "batch", "loss_sum", "images", "best"):
+        for name in ("step", "epoch", "batch", "loss_sum", "correct", "images", "best"):
             setattr(self, name, progress[name])
         self.generator.bit_generator.state = progress["generator"]
         self.schedule.load_state_dict({"last_step": self.step})
@@ -139,7 +152,7 @@ def prepare(config: Config) -> Run:
     check_image(model, loader)
     check_last_batch(model, loader, epoch_batches(config, loader))
     config = config.with_facts(
-        parameters=sum(p.size for p in model.parameters()), versions=versions()
+        parameters=sum(p.size for p in model.parameters()), machine=machine()
     )
     optimizer = make_optimizer(recipe, model)
     schedule = make_schedule(recipe, optimizer, epoch_batches(config, loader) * recipe.epochs)

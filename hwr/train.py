@@ -28,8 +28,8 @@ from tinynn import functional as F
 READ_LOSS_EVERY = 10  # steps; reading it more often would make a GPU wait
 
 
-def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tn.Tensor:
-    """One update from one batch. Returns the loss."""
+def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tuple[tn.Tensor, tn.Tensor]:
+    """One update from one batch. Returns the loss and what the images were read as."""
     logits = run.model(tn.Tensor(images))
     loss = F.cross_entropy(logits, labels, label_smoothing=run.config.recipe.label_smoothing)
     run.optimizer.zero_grad()
@@ -38,7 +38,7 @@ def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tn.Tensor:
     run.schedule.step()
     if run.ema is not None:
         run.ema.update()
-    return loss
+    return loss, logits.argmax(1)
 
 
 @np.errstate(all="ignore")  # overflow shows in the loss, where Run.check looks for it
@@ -53,10 +53,10 @@ def fit(run: Run, folder: Path, interrupted: Interrupted, save_every: float) -> 
         total = min(run.batches * size, len(run.loader.dataset))
         with Progress(label, total, run.batch * size) as progress:
             for images, labels in batches:
-                loss = train_step(run, images, labels)
+                loss, read = train_step(run, images, labels)
                 run.step += 1
                 run.batch += 1
-                run.pending.append((len(labels), loss.data))
+                run.pending.append((labels, loss.detach(), read))
                 if run.step % READ_LOSS_EVERY == 0 or not run.images:
                     run.read_losses()
                 progress.update(len(labels), loss=run.mean_loss)
@@ -76,18 +76,26 @@ def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
     """Validate, keep the best weights, report the epoch and save."""
     recipe = run.config.recipe
     run.check()
-    seconds, rate, train_loss = progress.seconds, progress.rate, run.mean_loss
-    lr = run.optimizer.param_groups[0].lr
-    run.epoch, run.batch, run.loss_sum, run.images = run.epoch + 1, 0, 0.0, 0
-    figures = {"epoch": run.epoch, "step": run.step, "train_loss": train_loss, "lr": lr}
-    line = f"epoch {run.epoch}/{recipe.epochs}: training loss {train_loss:.4f}"
+    seconds, rate = progress.seconds, progress.rate
+    figures = {
+        "epoch": run.epoch + 1,
+        "step": run.step,
+        "train_loss": run.mean_loss,
+        "train_accuracy": run.train_accuracy,
+        "lr": run.optimizer.param_groups[0].lr,
+    }
+    run.start_epoch(run.epoch + 1)
+    line = (
+        f"epoch {run.epoch}/{recipe.epochs}: training loss {figures['train_loss']:.4f}, "
+        f"accuracy {100 * figures['train_accuracy']:.2f} %"
+    )
     if run.validation is not None:
         with checkpoint.averaged(run.ema):
             result = evaluate(run.model, run.validation, "validating")
         if not math.isfinite(result.loss):
             raise Diverged(f"the validation loss is {result.loss} after step {run.step}")
         figures |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
-        line += f", validation loss {result.loss:.4f}, accuracy {100 * result.accuracy:.2f} %"
+        line += f"; validation loss {result.loss:.4f}, accuracy {100 * result.accuracy:.2f} %"
     else:
         result = None
     if result is None or is_better(result, run.best):
@@ -98,7 +106,7 @@ def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
             checkpoint.save_weights(folder / checkpoint.BEST, run.model, run.best)
     figures |= {"images_per_s": rate, "seconds": seconds}
     checkpoint.log(folder, **figures)  # before saving: a resumed run drops what is not saved
-    line += f", {rate:,.0f} images/s, {clock(seconds)}"
+    line += f"; {rate:,.0f} images/s, {clock(seconds)}"
     if run.finished and recipe.patience:
         with checkpoint.averaged(run.ema):
             checkpoint.load(folder / checkpoint.BEST, run.model)
