@@ -1,5 +1,7 @@
 """Run folders: config.json, metrics.jsonl, last.safetensors and best.safetensors.
 
+A run told to keep the weights after some epochs holds them as epoch-N.safetensors.
+
 `last` holds the weights in PyTorch's names and layout, the optimiser's moments under `optimizer.`,
 and as metadata where training stood, so that a resumed run goes on bit for bit. `best` holds the
 weights that did best on the held-out part of the training set, and nothing else.
@@ -11,7 +13,7 @@ names of the weights; the weights that training goes on with stand under `ema.`.
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,11 @@ from tinynn.optim import EMA, Optimizer
 
 LAST, BEST, CONFIG, METRICS = "last.safetensors", "best.safetensors", "config.json", "metrics.jsonl"
 OPTIMIZER_PREFIX, EMA_PREFIX = "optimizer.", "ema."
+
+
+def kept(epoch: int) -> str:
+    """The name of the file that keeps the weights after an epoch."""
+    return f"epoch-{epoch}.safetensors"
 
 
 def create_run(folder: Path, config: Config) -> None:
@@ -123,6 +130,16 @@ def progress_of(folder: Path) -> dict[str, Any]:
 def log(folder: Path, **values: Any) -> None:
     """Append one line to metrics.jsonl."""
     append_line(folder / METRICS, json.dumps(values))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; none if there is no such file. Half a last line is left out."""
+    found = []
+    if (folder / METRICS).exists():
+        for line in (folder / METRICS).read_text("utf-8", errors="replace").splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+    return found
 
 
 def remove_leftovers(folder: Path) -> None:

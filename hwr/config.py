@@ -42,6 +42,7 @@ class Config:
     train_size: int | None = None  # use only so many of the training images
     limit_batches: int | None = None  # stop every epoch after so many batches
     data_dir: str | None = None
+    keep_epochs: list[int] = field(default_factory=list)  # keep and test the weights after these
     facts: dict[str, Any] = field(default_factory=dict)  # parameters, splits, machine, commit
 
     def with_facts(self, **facts: Any) -> Config:

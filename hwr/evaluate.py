@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     p.add_argument("run", type=Path, help="a run folder, such as runs/chi2022-resnet18")
-    p.add_argument("--weights", choices=["last", "best"], default="last", help="which checkpoint")
+    p.add_argument("--weights", default="last", help="which checkpoint: last, best or epoch-N")
     p.add_argument("--split", choices=["test", "train"], default="test", help="which images")
     p.add_argument(
         "--tta",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from hwr import checkpoint
 from hwr.command import AUGMENT_HELP, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.errors import UserError
-from hwr.recipes import DEFAULT, Recipe, recipes
+from hwr.recipes import DEFAULT, recipes
 from tinynn.backend import backend_names
 from tinynn.kernels.threads import usable_cpus
 
@@ -22,7 +23,9 @@ RECIPE_FIELDS = (
     "label_smoothing", "ema_decay", "validation", "patience", "augment", "image_size", "mean",
     "std",
 )  # fmt: skip
-CONFIG_FIELDS = ("seed", "backend", "threads", "train_size", "limit_batches", "data_dir")
+CONFIG_FIELDS = (
+    "seed", "backend", "threads", "train_size", "limit_batches", "data_dir", "keep_epochs",
+)  # fmt: skip
 MODEL_OPTIONS = ("stem", "width")
 
 
@@ -49,6 +52,13 @@ def parser() -> argparse.ArgumentParser:
     option("--model", "NAME", default.model, "the network")
     option("--stem", "STEM", stem, "ResNet's first layer, 7x7 or 3x3")
     option("--width", "N", width, "channels of the first stage", count(1))
+    p.add_argument(
+        "--model-option",
+        metavar="NAME=VALUE",
+        type=model_option,
+        action="append",
+        help="another option of the network, such as layers=4; may be given several times",
+    )
     option("--epochs", "N", default.epochs, "passes over the images", count(1))
     option("--batch-size", "N", default.batch_size, "images a step", count(1))
     option("--optimizer", "NAME", default.optimizer, f"one of {', '.join(OPTIMIZERS)}")
@@ -72,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     option("--std", "S", default.std, "what is left is divided by this", number(0))
     option("--train-size", "N", "all", "use only N of the training images", count(1))
     option("--limit-batches", "N", "all", "end every epoch after N batches", count(1))
+    option("--keep-epochs", "N,N", "none", "keep and test the weights after these, too", epochs)
     option("--seed", "N", 0, "decides everything that is random", count(0))
     option("--backend", "NAME", "numpy", f"one of {', '.join(backend_names())}")
     option("--threads", "N", cpus, "threads the kernels use", count(1))
@@ -99,13 +110,29 @@ def absolute(text: str) -> str:
     return str(Path(text).absolute())
 
 
+def model_option(text: str) -> tuple[str, Any]:
+    """An argument type: an option of the network and its value, in JSON or a plain word."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def epochs(text: str) -> list[int]:
+    """An argument type: numbers of epochs, as in 5,10."""
+    return sorted({count(1)(part) for part in text.split(",")})
+
+
 def configure(typed: dict[str, Any]) -> Config:
     """The configuration from what was typed: the recipe, and the changes to it."""
     recipe = recipes.get(typed.get("recipe", DEFAULT))
     changes = {name: typed[name] for name in RECIPE_FIELDS if name in typed}
     model = typed.get("model", recipe.model)
     options = dict(recipe.model_options) if model == recipe.model else {}
-    options |= {name: typed[name] for name in MODEL_OPTIONS if name in typed}
+    options |= typed_options(typed)
     if model != recipe.model or options != recipe.model_options:  # no longer the paper's network
         name = "-".join([model, *map(str, options.values())])
         changes |= {"name": name, "paper": f"no paper's: {recipe.name} with another network"}
@@ -119,6 +146,12 @@ def configure(typed: dict[str, Any]) -> Config:
     settings = {name: typed[name] for name in CONFIG_FIELDS if name in typed}
     settings.setdefault("threads", usable_cpus())
     return Config(recipe=recipe, facts={"recipe": typed.get("recipe", DEFAULT)}, **settings)
+
+
+def typed_options(typed: dict[str, Any]) -> dict[str, Any]:
+    """The options of the network among what was typed."""
+    named = {name: typed[name] for name in MODEL_OPTIONS if name in typed}
+    return named | dict(typed.get("model_option", []))
 
 
 def free_folder(name: str) -> Path:
@@ -168,22 +201,11 @@ def check_same(typed: dict[str, Any], config: Config, folder: Path) -> None:
     """UserError if an option was typed that differs from the run's own, threads excepted."""
     own = {**vars(config.recipe), **vars(config), **config.recipe.model_options}
     own["recipe"] = config.facts.get("recipe")
-    for name in ("recipe", *MODEL_OPTIONS, *RECIPE_FIELDS, *CONFIG_FIELDS):
-        if name in typed and name != "threads" and typed[name] != own.get(name):
+    wanted = {name: typed[name] for name in ("recipe", *RECIPE_FIELDS, *CONFIG_FIELDS)
+              if name in typed and name != "threads"}  # fmt: skip
+    for name, value in (wanted | typed_options(typed)).items():
+        if value != own.get(name):
             raise UserError(
-                f"--{name.replace('_', '-')} {typed[name]} differs from {own.get(name)} of the run "
+                f"--{name.replace('_', '-')} {value} differs from {own.get(name)} of the run "
                 f"in {folder}; leave it out to resume, or start a new run without --resume"
             )
-
-
-def list_recipes() -> int:
-    """Print every recipe with its paper, model, and the figure the paper claims."""
-    for name in recipes.names():
-        recipe: Recipe = recipes.get(name)
-        claims = ", ".join(f"{a:g} % after {e} epochs" for e, a in recipe.claimed.items())
-        print(f"{name}\n  {recipe.paper}")
-        print(f"  {recipe.network} on {recipe.dataset}")
-        print(f"  claimed: {claims or 'nothing'}")
-        if recipe.note:
-            print(f"  {recipe.note}")
-    return 0

@@ -141,6 +141,11 @@ def prepare(config: Config) -> Run:
             f"--patience {recipe.patience} needs images to validate on, and --validation is 0; "
             "the test images decide nothing"
         )
+    if late := [epoch for epoch in config.keep_epochs if epoch > recipe.epochs]:
+        raise UserError(
+            f"--keep-epochs {late[0]} is after the last epoch, {recipe.epochs}; keep earlier ones, "
+            "or train longer by --epochs"
+        )
     train, held_out = split_data(config)
     test = split_loader(config, "test")  # read now: bad data must not come to light after training
     options: dict[str, Any] = {"seed": config.seed, "normalize": test.normalize}

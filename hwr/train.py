@@ -17,9 +17,9 @@ import numpy as np
 import tinynn as tn
 from hwr import checkpoint, command
 from hwr.errors import UserError
-from hwr.evaluate import Evaluation, evaluate
+from hwr.evaluate import Evaluation, create_model, evaluate
 from hwr.interrupts import Interrupted, catch_interrupts
-from hwr.options import configure, free_folder, list_recipes, parser, resumed
+from hwr.options import configure, free_folder, parser, resumed
 from hwr.progress import Progress, clock
 from hwr.run import Diverged, Run, prepare
 from hwr.statistics import describe_accuracy
@@ -104,6 +104,10 @@ def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
             run.best |= {"accuracy": result.accuracy, "loss": result.loss}
         with checkpoint.averaged(run.ema):
             checkpoint.save_weights(folder / checkpoint.BEST, run.model, run.best)
+    if run.epoch in run.config.keep_epochs:
+        with checkpoint.averaged(run.ema):
+            path = folder / checkpoint.kept(run.epoch)
+            checkpoint.save_weights(path, run.model, {"epoch": run.epoch})
     figures |= {"images_per_s": rate, "seconds": seconds}
     checkpoint.log(folder, **figures)  # before saving: a resumed run drops what is not saved
     line += f"; {rate:,.0f} images/s, {clock(seconds)}"
@@ -129,6 +133,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train as the command line says."""
     typed = vars(parser().parse_args(argv))
     if typed.get("list_recipes"):
+        from hwr.listing import list_recipes
+
         return list_recipes()
     found = resumed(typed) if "resume" in typed else None
     config = found[1] if found else configure(typed)
@@ -203,17 +209,11 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
 
 
 def finish(run: Run, folder: Path, seconds: float) -> None:
-    """Measure the last weights on the test images and say what to do next."""
-    with checkpoint.averaged(run.ema):
-        result = evaluate(run.model, run.test, "testing")
-    checkpoint.log(
-        folder,
-        step=run.step,
-        test_accuracy=result.accuracy,
-        test_loss=result.loss,
-        test_correct=result.correct,
-        test_images=result.total,
-    )
+    """Measure the weights that were kept, and the last, on the test images; say what to do next."""
+    for epoch in run.config.keep_epochs:
+        if (folder / checkpoint.kept(epoch)).exists():  # not if training ended early
+            measure(run, folder, checkpoint.kept(epoch), epoch)
+    result = measure(run, folder, checkpoint.LAST, run.epoch)
     recipe = run.config.recipe
     print(f"test accuracy {describe_accuracy(result.correct, result.total)}", end="")
     claim = recipe.claim()
@@ -224,6 +224,28 @@ def finish(run: Run, folder: Path, seconds: float) -> None:
         f"next: python -m hwr.evaluate {folder}",
         sep="\n",
     )
+
+
+def measure(run: Run, folder: Path, weights: str, epoch: int) -> Evaluation:
+    """Measure one of the run's checkpoints on the test images, and log it."""
+    if weights == checkpoint.LAST:  # the model holds these
+        with checkpoint.averaged(run.ema):
+            result = evaluate(run.model, run.test, "testing")
+    else:
+        model = create_model(run.config)
+        checkpoint.load(folder / weights, model)
+        result = evaluate(model, run.test, f"testing epoch {epoch}")
+    checkpoint.log(
+        folder,
+        step=run.step,
+        weights=weights,
+        after_epoch=epoch,
+        test_accuracy=result.accuracy,
+        test_loss=result.loss,
+        test_correct=result.correct,
+        test_images=result.total,
+    )
+    return result
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Source: LeCun, Bottou, Bengio and Haffner 1998, "Gradient-based learning applied
 recognition".
 """
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,20 @@ def load(split: str, data_dir: Path | None = None) -> Dataset:
     if split not in FILES:
         raise unknown_name("split of mnist", split, FILES)
     if data_dir is None:
-        paths = [SHIPPED / f"{name}.gz" for name in FILES[split]]
-        images, labels = (read_idx(path, sha256=SHA256[path.stem]) for path in paths)
-    else:
-        paths = [_find(data_dir, name) for name in FILES[split]]
-        images, labels = (read_idx(path) for path in paths)
+        return _shipped(split)
+    return _read(split, [_find(data_dir, name) for name in FILES[split]])
+
+
+@cache  # a command that makes many runs asks for it again and again
+def _shipped(split: str) -> Dataset:
+    dataset = _read(split, [SHIPPED / f"{name}.gz" for name in FILES[split]], SHA256)
+    for array in (dataset.images, dataset.labels):
+        array.flags.writeable = False
+    return dataset
+
+
+def _read(split: str, paths: list[Path], sha256: Mapping[str, str] | None = None) -> Dataset:
+    images, labels = (read_idx(path, sha256=(sha256 or {}).get(path.stem)) for path in paths)
     _check(images, labels, *paths)
     return Dataset("mnist", split, images[..., np.newaxis], labels.astype(np.int64), CLASSES)
 

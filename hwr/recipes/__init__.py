@@ -1,8 +1,12 @@
 """The experiments of the papers, declared: one file a paper."""
 
-from hwr.recipes import arora, chi2022, fast, zhang  # each enters its recipes into the table
+from hwr.recipes import ahlawat, arora, best, chi2022, fast, zhang  # each enters what it declares
 from hwr.recipes.recipe import Recipe, recipes
+from hwr.recipes.table import Row, Table, tables
 
 DEFAULT = "chi2022-resnet18"
 
-__all__ = ["DEFAULT", "Recipe", "arora", "chi2022", "fast", "recipes", "zhang"]
+__all__ = [
+    "DEFAULT", "Recipe", "Row", "Table", "ahlawat", "arora", "best", "chi2022", "fast", "recipes",
+    "tables", "zhang",
+]  # fmt: skip

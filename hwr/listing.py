@@ -1,0 +1,36 @@
+"""`python -m hwr.train --list-recipes`: every experiment, and what it takes here."""
+
+from __future__ import annotations
+
+from hwr.config import Config
+from hwr.estimate import step_seconds
+from hwr.progress import clock
+from hwr.recipes import Recipe, recipes
+from hwr.run import prepare
+from tinynn.kernels.threads import usable_cpus
+
+
+def list_recipes() -> int:
+    """Print every recipe with paper, model, data, claim, and a time measured over a few steps."""
+    for name in recipes.names():
+        print(describe(recipes.get(name)), end="\n\n", flush=True)
+    return 0
+
+
+def describe(recipe: Recipe) -> str:
+    """A recipe as the list shows it."""
+    threads = usable_cpus()
+    run = prepare(Config(recipe=recipe, threads=threads))
+    seconds = step_seconds(run) * run.batches * recipe.epochs
+    claims = ", ".join(f"{a:g} % after {e} epochs" for e, a in recipe.claimed.items())
+    lines = {
+        "paper": recipe.paper,
+        "model": f"{recipe.network}, {run.config.facts['parameters']:,} parameters",
+        "data": f"{recipe.dataset}, {run.config.facts['train_images']:,} images to train, "
+        f"{recipe.validation:,} held out",
+        "claimed": claims or "nothing",
+        "time": f"about {clock(seconds)} here, {recipe.epochs} epochs on {threads} threads",
+        "also": recipe.refinements,
+        "note": recipe.note,
+    }
+    return "\n".join([recipe.name, *(f"  {k:8} {v}" for k, v in lines.items() if v)])

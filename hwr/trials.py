@@ -1,0 +1,173 @@
+"""The runs that tables are made of: each in a folder of its own, trained once, used by all.
+
+A trial is one row's run with one seed. Its folder is an ordinary run folder, so that everything
+that reads one (`hwr.evaluate`, `hwr.report`, `hwr.inspect`) reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import tinynn as tn
+from hwr import checkpoint
+from hwr.config import Config
+from hwr.errors import UserError
+from hwr.estimate import training_seconds
+from hwr.machine import commit
+from hwr.recipes import Row, Table
+from hwr.run import prepare
+from hwr.train import finish, train
+
+SAVE_EVERY_S = 120.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run to make: its configuration and its folder."""
+
+    config: Config
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return self.folder.name
+
+    @property
+    def began(self) -> bool:
+        """Whether its folder holds a run."""
+        return (self.folder / checkpoint.CONFIG).exists()
+
+    @property
+    def done(self) -> bool:
+        """Whether it is trained and tested."""
+        return self.began and bool(Outcome.read(self.folder).tests)
+
+    def seconds(self) -> float:
+        """About how long the epochs that are left take here."""
+        epochs = self.config.recipe.epochs
+        left = epochs - checkpoint.progress_of(self.folder).get("epoch", 0)
+        return training_seconds(self.config) * left / epochs
+
+    def run(self) -> int:
+        """Train what is left, and test. Returns the exit code that `hwr.train` would."""
+        with tn.use_backend(self.config.backend):
+            run = prepare(self.config)
+            progress = checkpoint.progress_of(self.folder)
+            if progress.get("finished"):  # it was stopped before it was tested
+                checkpoint.load(self.folder / checkpoint.LAST, run.model, run.optimizer, run.ema)
+                run.restore(progress)
+                finish(run, self.folder, 0.0)
+                return 0
+            return train(run, self.folder, is_new=not self.began, save_every=SAVE_EVERY_S)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trained trial left: its configuration and the lines of its metrics."""
+
+    folder: Path
+    config: Config
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    tests: dict[int, dict[str, Any]] = field(default_factory=dict)  # by epochs trained
+
+    @staticmethod
+    def read(folder: Path) -> Outcome:
+        """Read a run folder. UserError if it is none, or damaged."""
+        outcome = Outcome(folder, Config.read(folder / checkpoint.CONFIG))
+        for values in checkpoint.metrics(folder):
+            if "epoch" in values:
+                outcome.epochs.append(values)
+            else:
+                outcome.tests[values.get("after_epoch", outcome.config.recipe.epochs)] = values
+        return outcome
+
+    def test(self, row: Row) -> dict[str, Any]:
+        """The test of the weights that a row asks for."""
+        return self.tests[row.epoch or max(self.tests)]
+
+    def epoch(self, row: Row) -> dict[str, Any]:
+        """The figures of the epoch that a row asks for."""
+        return self.epochs[(row.epoch or len(self.epochs)) - 1]
+
+    @property
+    def commit(self) -> str | None:
+        """The commit that trained it."""
+        made: str | None = self.config.facts.get("machine", {}).get("commit")
+        return made
+
+    @property
+    def seconds(self) -> float:
+        """How long its epochs took."""
+        return float(sum(values["seconds"] for values in self.epochs))
+
+
+def trials_of(table: Table, root: Path, settings: Config, seeds: Iterable[int]) -> Iterator[Trial]:
+    """The runs a table needs, the first seed of every row before the second of any.
+
+    `settings` holds what is common to all: backend, threads and the folder of the data.
+    """
+    for seed in seeds:
+        made = {}
+        for row in table.rows:
+            made[folder_name(row, seed)] = trial(table, row, root, replace(settings, seed=seed))
+        yield from made.values()
+
+
+def trial(table: Table, row: Row, root: Path, settings: Config) -> Trial:
+    """The run that a row needs; rows that ask for other epochs of one run share it."""
+    shared = [r for r in table.rows if (r.recipe, r.train_size) == (row.recipe, row.train_size)]
+    keep = sorted({r.epoch for r in shared if r.epoch and r.epoch < row.recipe.epochs})
+    config = replace(settings, recipe=row.recipe, train_size=row.train_size, keep_epochs=keep)
+    return Trial(config, root / folder_name(row, settings.seed))
+
+
+def folder_name(row: Row, seed: int) -> str:
+    """The name of a trial's folder: what tells it from others."""
+    part = "" if row.train_size is None else f"-images-{row.train_size}"
+    return f"{row.recipe.name}-epochs-{row.recipe.epochs}{part}-seed-{seed}"
+
+
+def check_trials(trials: Sequence[Trial], *, any_commit: bool = False) -> None:
+    """UserError if a folder holds another run, or the runs would be of several commits."""
+    began = [trial for trial in trials if trial.began]
+    for trial in began:
+        check_same(trial)
+    made = {trial.name: Outcome.read(trial.folder).commit for trial in began}
+    if any(not trial.done for trial in trials):
+        made["what is still to run"] = commit()
+    if len(set(made.values())) > 1 and not any_commit:
+        listed = "; ".join(f"{name}: {made[name]}" for name in made)
+        raise UserError(
+            f"the runs of this table would be of different commits ({listed}); go back to one "
+            "commit, choose another --output-dir, or accept it by --any-commit: the page then "
+            "says which run is of which"
+        )
+
+
+def check_same(trial: Trial) -> None:
+    """UserError if the trial's folder holds a run of another configuration."""
+    there, here = identity(Config.read(trial.folder / checkpoint.CONFIG)), identity(trial.config)
+    different = [
+        f"{name} is {there.get(name)} there, {here.get(name)} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if different:
+        raise UserError(
+            f"{trial.folder} holds another run: {'; '.join(different)}; nothing is mixed: choose "
+            "another --output-dir, remove that folder, or go back to what it was made with"
+        )
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """What decides a run's figures: the recipe without its prose, and the settings."""
+    recipe = {f"recipe.{k}": v for k, v in json.loads(json.dumps(asdict(config.recipe))).items()}
+    for prose in ("paper", "note", "claimed"):
+        del recipe[f"recipe.{prose}"]
+    settings = ("seed", "backend", "train_size", "limit_batches", "data_dir", "keep_epochs")
+    return recipe | {name: getattr(config, name) for name in settings}

@@ -1,0 +1,268 @@
+"""What `python -m hwr.reproduce` runs, writes, refuses and leaves out."""
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hwr import data, train, trials
+from hwr.data import Loader
+from hwr.recipes import Recipe, Row, Table, recipes, tables
+from hwr.reproduce import duration
+from hwr.tabulate import interval
+
+Cli = Callable[..., Any]
+InterruptAt = Callable[..., AbstractContextManager[None]]
+
+SHORT = Recipe(
+    name="short", paper="", model="mlp", model_options={"width": 16}, epochs=1, batch_size=50,
+    lr=0.01, validation=100,
+)  # fmt: skip
+LONG = replace(SHORT, name="long", epochs=3)
+SHORT_NAME, LONG_NAME = "short-epochs-1-images-100-seed-0", "long-epochs-3-seed-0"
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Table:
+    """A table of two runs a seed; the longer fills two rows."""
+    table = Table(
+        name="small",
+        title="A small table",
+        paper="Nobody: On nothing",
+        note="For tests.",
+        rows=(
+            Row(label="long, 1", recipe=LONG, epoch=1, claimed=50.0),
+            Row(label="long, 3", recipe=LONG, epoch=3, claimed=60.0, claimed_loss=0.5),
+            Row(label="short", recipe=SHORT, train_size=100),
+        ),
+    )
+    monkeypatch.setitem(tables._entries, table.name, table)
+    return table
+
+
+@pytest.fixture
+def reproduce(cli: Cli, digits: Path, small: Table) -> Cli:
+    """`reproduce("small", ...)` on 400 digits, one thread."""
+    return lambda *args: cli("reproduce", *args, "--threads", 1, "--data-dir", digits)
+
+
+@pytest.fixture
+def costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short run is said to take 10 seconds, a long one a minute."""
+    monkeypatch.setattr(
+        trials, "training_seconds", lambda config: {1: 10.0, 3: 60.0}[config.recipe.epochs]
+    )
+
+
+def results(root: Path) -> dict[str, Any]:
+    """What the small table's results.json holds."""
+    found: dict[str, Any] = json.loads((root / "small" / "results.json").read_text())
+    return found
+
+
+def trained(root: Path) -> list[str]:
+    """The runs that are there."""
+    return sorted(path.name for path in (root / "trials").iterdir())
+
+
+ROOT = Path("runs/reproduce")
+
+
+def test_a_table_sets_claimed_beside_measured(reproduce: Cli, cli: Cli) -> None:
+    done = reproduce("small", "--report")
+    assert done.code == 0, done.err
+    first, last, short = results(ROOT)["rows"]
+    assert [row["label"] for row in (first, last, short)] == ["long, 1", "long, 3", "short"]
+    assert (first["claimed"], last["claimed"], short["claimed"]) == (50.0, 60.0, None)
+    assert first["runs"] == last["runs"] == ["long-epochs-3-seed-0", "long-epochs-3-seed-1"]
+    for row, weights in ((first, "epoch-1"), (last, "last"), (short, "last")):
+        accuracies = []
+        for name in row["runs"]:  # the figures are those of the runs, as anybody may measure them
+            shown = cli("evaluate", ROOT / "trials" / name, "--weights", weights, "--json")
+            accuracies.append(100 * json.loads(shown.out)["accuracy"])
+        assert row["accuracies"] == pytest.approx(accuracies)
+        assert row["accuracy"] == pytest.approx(sum(accuracies) / 2)
+        assert row["sd"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+        assert row["interval"][0] < row["accuracy"] < row["interval"][1]
+    assert last["loss"] < first["loss"]
+
+    page = (ROOT / "small" / "index.md").read_text()
+    assert re.search(r"\| long, 3 \| 60\.00 % \| [\d.]+ ± [\d.]+ % \| 2 \|", page), page
+    assert "checkpoints of one run of 3 epochs" in page
+    assert "long-epochs-3-seed-1" in page  # where the figures come from
+    for path in (ROOT / "small" / "index.html", ROOT / "report.html"):
+        html = path.read_text()
+        assert "A small table" in html
+        assert not re.search(r'(src|href)="(?!data:|#)', html)  # needs no other file
+    assert "Not run: " in (ROOT / "report.md").read_text()
+
+
+def test_what_is_done_is_not_done_again(reproduce: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert reproduce("small", "--seeds", 1).code == 0
+    before = results(ROOT)
+
+    def fail(*args: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(train, "train_step", fail)
+    assert reproduce("small", "--seeds", 1).code == 0
+    assert results(ROOT) == before
+
+
+def test_an_interrupted_table_goes_on(reproduce: Cli, interrupt_at: InterruptAt) -> None:
+    assert reproduce("small", "--seeds", 1, "--output-dir", "whole").code == 0
+    with interrupt_at(11):  # of 2 + 18; 4 steps are timed for each of the two runs
+        stopped = reproduce("small", "--seeds", 1)
+    assert stopped.code == 130
+    assert "go on by the same command" in stopped.out
+    assert [row["accuracy"] is None for row in results(ROOT)["rows"]] == [True, True, False]
+    assert "not run" in (ROOT / "small" / "index.md").read_text()
+    assert reproduce("small", "--seeds", 1).code == 0
+    accuracies = [row["accuracies"] for row in results(ROOT)["rows"]]
+    assert accuracies == [row["accuracies"] for row in results(Path("whole"))["rows"]]
+
+
+def test_a_run_that_was_stopped_before_its_test_is_tested(
+    reproduce: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "finish", stop)
+        assert reproduce("small", "--seeds", 1).code == 130
+    assert reproduce("small", "--seeds", 1).code == 0
+    assert all(row["accuracy"] for row in results(ROOT)["rows"])
+
+
+def test_a_budget_is_spent_on_quick_runs_of_the_first_seed_first(
+    reproduce: Cli, costs: None
+) -> None:
+    done = reproduce("small", "--budget", "55s")
+    assert done.code == 0, done.err
+    assert trained(ROOT) == [SHORT_NAME, SHORT_NAME.replace("seed-0", "seed-1")]
+    assert re.search(
+        r"left out, for the budget: long-epochs-3-seed-0 \(about 1:00\), long", done.out
+    )
+    assert "not run" in (ROOT / "small" / "index.md").read_text()
+
+
+def test_a_budget_too_small_for_anything_names_the_smallest(reproduce: Cli, costs: None) -> None:
+    done = reproduce("small", "--budget", "9s")
+    assert done.code == 2
+    assert f"the quickest run, {SHORT_NAME}, takes about 0:10" in done.err
+    assert not (ROOT / "trials").exists()
+
+
+def test_runs_of_another_configuration_are_not_mixed_in(
+    reproduce: Cli, small: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reproduce("small", "--seeds", 1).code == 0
+    other = replace(small, rows=(replace(small.rows[2], recipe=replace(SHORT, lr=0.5)),))
+    monkeypatch.setitem(tables._entries, "small", other)
+    refused = reproduce("small", "--seeds", 1)
+    assert refused.code == 2
+    assert f"{SHORT_NAME} holds another run: recipe.lr is 0.01 there, 0.5 here" in refused.err
+
+
+def test_runs_of_two_commits_are_mixed_only_if_told_so(
+    reproduce: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reproduce("small", "--seeds", 1).code == 0
+    monkeypatch.setattr(trials, "commit", lambda: "0123456789ab")
+    assert reproduce("small", "--seeds", 1).code == 0  # nothing is left to run
+    refused = reproduce("small", "--seeds", 2)
+    assert refused.code == 2
+    assert "what is still to run: 0123456789ab" in refused.err
+    assert reproduce("small", "--seeds", 2, "--any-commit").code == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ((), "name a table"),
+        (("smal",), "did you mean 'small'?"),
+        (("--report",), "holds no results"),
+        (("small", "--backend", "nump"), "did you mean 'numpy'?"),
+    ],
+)
+def test_mistakes_are_explained(reproduce: Cli, args: tuple[str, ...], says: str) -> None:
+    done = reproduce(*args)
+    assert done.code == 2
+    assert says in done.err
+
+
+def test_damaged_results_are_named(reproduce: Cli) -> None:
+    assert reproduce("small", "--seeds", 1).code == 0
+    (ROOT / "small" / "results.json").write_text("{")
+    done = reproduce("--report")
+    assert done.code == 2
+    assert "results.json: cannot be read" in done.err
+
+
+def test_a_time_is_read_as_people_write_it() -> None:
+    assert [duration(t) for t in ("45s", "90m", "2h", "1h30m")] == [45, 5400, 7200, 5400]
+
+
+def test_the_interval_is_that_of_one_pass_over_the_images() -> None:
+    low, high = interval([99.0, 99.2], 10_000)
+    assert (low, high) == (pytest.approx(98.90, abs=0.005), pytest.approx(99.27, abs=0.005))
+
+
+def test_every_table_of_the_papers_can_be_planned(reproduce: Cli) -> None:
+    listed = reproduce("--list")
+    assert listed.code == 0
+    for name in tables.names():
+        assert name in listed.out
+        rows = tables.get(name).rows
+        assert len({row.label for row in rows}) == len(rows)
+        folders = {trials.folder_name(row, 0): (row.recipe, row.train_size) for row in rows}
+        assert len(folders) == len({(repr(r.recipe), r.train_size) for r in rows})
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_no_recipe_sees_a_test_image_before_the_end_of_training(
+    cli: Cli, digits: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    training, fit, epoch = [False], train.fit, Loader.epoch
+    seen = []
+
+    def watched_fit(*args: Any) -> bool:
+        training[0] = True
+        done = fit(*args)
+        training[0] = False
+        return done
+
+    def watched_epoch(loader: Loader, *args: Any) -> Any:
+        if training[0]:
+            seen.append(loader.dataset.split)
+        return epoch(loader, *args)
+
+    monkeypatch.setattr(train, "fit", watched_fit)
+    monkeypatch.setattr(Loader, "epoch", watched_epoch)
+    test = data.load("mnist", split="test", data_dir=digits).subset(range(20))
+    load = data.load
+    monkeypatch.setattr(
+        data, "load", lambda *a, split, **k: test if split == "test" else load(*a, split=split, **k)
+    )
+    options = [
+        "--model",
+        "mlp",
+        "--epochs",
+        1,
+        "--limit-batches",
+        1,
+        "--batch-size",
+        8,
+        "--validation",
+        20,
+    ]
+    done = cli("train", "--recipe", name, *options, "--data-dir", digits, "--threads", 1)
+    assert done.code == 0, done.err
+    assert set(seen) == {"train"}
+    assert len(seen) >= 2  # one epoch of training, and its validation
