@@ -27,13 +27,15 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
     explained: Explained = {}
     layers: list[tuple[str, nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
-    def note(call: Call, arguments: tuple[Any, ...]) -> None:
+    def note_kernel(call: Call, arguments: tuple[Any, ...]) -> None:
         if call.kernel.startswith("conv2d") or call.kernel == "matmul":
             explained[call] = choice(call, arguments)
 
-    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
+    def note_layer(name: str, module: nn.Module, x: tn.Tensor, y: tn.Tensor) -> None:
+        layers.append((name, module, x.shape, y.shape))
+
     images = np.random.default_rng(0).standard_normal((batch, *IMAGE), np.float32)
-    with tn.use_backend(noting(get_backend("numpy"), note)), recording(leaves, layers):
+    with tn.use_backend(noting(get_backend("numpy"), note_kernel)), recording(model, note_layer):
         logits = model.train()(tn.Tensor(images))
         F.cross_entropy(logits, np.zeros(batch, np.int64)).backward()
     tables = [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hwr.data.augment import VIEWS
 from hwr.data.loader import Augment
 from hwr.errors import UserError
 from hwr.progress import Progress
+from hwr.readings import Readings
 from hwr.statistics import describe_accuracy, wilson_interval
 from tinynn import functional as F
 from tinynn.kernels.threads import usable_cpus
@@ -53,29 +55,36 @@ class Evaluation:
         return self.correct / self.total
 
 
-@tn.no_grad()
-@np.errstate(all="ignore")  # weights near the largest number overflow; the loss shows it
 def evaluate(
     model: Module, loader: Loader, label: str = "evaluating", *, views: Sequence[Loader] = ()
 ) -> Evaluation:
+    """Read every image as `read` does, and keep the loss and the confusion matrix."""
+    readings = read(model, loader, label, views=views)
+    return Evaluation(readings.loss, readings.confusion)
+
+
+@tn.no_grad()
+@np.errstate(all="ignore")  # weights near the largest number overflow; the loss shows it
+def read(
+    model: Module, loader: Loader, label: str = "reading", *, views: Sequence[Loader] = ()
+) -> Readings:
     """Read every image of a loader in evaluation mode.
 
     `views` load the same images in other forms; the probabilities of all the forms are averaged.
     """
     model.eval()
-    classes = len(loader.dataset.classes)
-    confusion, loss = np.zeros((classes, classes), np.int64), 0.0
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     with Progress(label, len(loader.dataset)) as progress:
         for (images, labels), *more in zip(*(each.epoch(0) for each in (loader, *views))):
             logits = model(tn.Tensor(images))
             if more:
-                readings = [logits, *(model(tn.Tensor(form)) for form, _ in more)]
-                mean = F.stack([F.softmax(each, 1) for each in readings]).mean(0)
+                forms = [logits, *(model(tn.Tensor(form)) for form, _ in more)]
+                mean = F.stack([F.softmax(each, 1) for each in forms]).mean(0)
                 logits = mean.clip(min=1e-37).log()  # no logarithm of 0
-            loss += F.cross_entropy(logits, labels, reduction="sum").item()
-            np.add.at(confusion, (labels, logits.argmax(1).numpy()), 1)
+            parts.append((F.log_softmax(logits, 1).numpy(), labels))
             progress.update(len(labels))
-    return Evaluation(loss / confusion.sum(), confusion)
+    log_probabilities, labels = map(np.concatenate, zip(*parts))
+    return Readings(log_probabilities, labels)
 
 
 def split_loader(config: Config, split: str, augment: Augment | None = None) -> Loader:
@@ -120,31 +129,43 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     p.add_argument("run", type=Path, help="a run folder, such as runs/chi2022-resnet18")
-    p.add_argument("--weights", default="last", help="which checkpoint: last, best or epoch-N")
-    p.add_argument("--split", choices=["test", "train"], default="test", help="which images")
+    add_run_options(p)
     p.add_argument(
         "--tta",
         choices=list(VIEWS),
         help="test-time augmentation: read each image in several forms and average the "
         "probabilities",
     )
+    return p
+
+
+def add_run_options(p: argparse.ArgumentParser) -> None:
+    """The options of every command that looks at a run; `opened` obeys them."""
+    p.add_argument("--weights", default="last", help="which checkpoint: last, best or epoch-N")
+    p.add_argument("--split", choices=["test", "train"], default="test", help="which images")
     p.add_argument("--backend", help="numpy, reference or cupy; the run's own if not given")
     p.add_argument("--data-dir", help="folder of the data; the run's own if not given")
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    return p
+
+
+@contextmanager
+def opened(folder: Path, args: argparse.Namespace) -> Iterator[tuple[Config, Module]]:
+    """A run as `add_run_options` say; within the block its backend is the current one."""
+    config = read_config(folder)
+    backend = args.backend or config.backend
+    command.check_backend(backend)
+    command.set_threads(min(config.threads, usable_cpus()))  # as in training, for the same bits
+    with tn.use_backend(backend):
+        config, model = load_run(folder, f"{args.weights}.safetensors")
+        if args.data_dir:
+            config = replace(config, data_dir=args.data_dir)
+        yield config, model
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a run folder and print the result."""
     args = parser().parse_args(argv)
-    config = read_config(args.run)
-    backend = args.backend or config.backend
-    command.check_backend(backend)
-    command.set_threads(min(config.threads, usable_cpus()))  # as in training, for the same bits
-    with tn.use_backend(backend):
-        config, model = load_run(args.run, f"{args.weights}.safetensors")
-        if args.data_dir:
-            config = replace(config, data_dir=args.data_dir)
+    with opened(args.run, args) as (config, model):
         first, *views = (
             split_loader(config, args.split, view) for view in VIEWS.get(args.tta, [None])
         )

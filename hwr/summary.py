@@ -40,24 +40,30 @@ class Layer:
 def layers(model: Module, image_shape: tuple[int, int, int]) -> list[Layer]:
     """The layers that run, in order, for an image (H, W, C)."""
     calls: list[tuple[str, Module, tuple[int, ...], tuple[int, ...]]] = []
-    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
-    with recording(leaves, calls), tn.no_grad():
+
+    def note(name: str, module: Module, x: tn.Tensor, y: tn.Tensor) -> None:
+        calls.append((name, module, x.shape, y.shape))
+
+    with recording(model, note), tn.no_grad():
         model.eval()
         model(tn.Tensor(np.zeros((1, *image_shape), np.float32)))
     return [describe(*call) for call in calls]
 
 
 @contextmanager
-def recording(leaves: list[tuple[str, Module]], calls: list[Any]) -> Iterator[None]:
-    """Within the block, note every call of the given modules: name, module, shapes in and out."""
+def recording(model: Module, note: Callable[[str, Module, Any, Any], None]) -> Iterator[None]:
+    """Within the block, every call y = module(x) of a layer of the model is told to `note`.
+
+    `note(name, module, x, y)`; of a recurrent layer y is the output, without the last state.
+    """
+    leaves = [(n, m) for n, m in model.named_modules() if not list(m.children())]
 
     def wrap(name: str, module: Module) -> None:
         forward = module.forward
 
         def noted(x: Any, *args: Any, **options: Any) -> Any:
             y = forward(x, *args, **options)
-            output = y[0] if isinstance(y, tuple) else y  # a recurrent layer's last state is left
-            calls.append((name, module, x.shape, output.shape))
+            note(name, module, x, y[0] if isinstance(y, tuple) else y)
             return y
 
         vars(module)["forward"] = noted  # found before the class's own
