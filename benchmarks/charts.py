@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hwr.files import write_atomic
+from hwr.report.style import FLOOR, GRID, GUIDE, OURS, THEIRS, draw_png, installed, plain
+
 Rows = Sequence[dict[str, Any]]
-OURS, THEIRS, FLOOR, GUIDE = "#1f6f8b", "#e07b39", "#3a3a3a", "#9a9a9a"
 
 
 def picture(path: Path, draw: Callable[[Any, Rows], None], rows: Rows) -> None:
     """Draw the rows of results into `path`, or say what to install."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not installed():
         print("no picture: matplotlib is not installed; pip install 'tinynn[bench]'")
         return
-    from matplotlib.figure import Figure  # no pyplot: no window and no global state
-
-    figure = Figure(layout="constrained")
-    draw(figure, rows)
-    figure.savefig(path, dpi=130)
+    write_atomic(path, draw_png(draw, rows))
     print(f"picture: {path}")
-
-
-def plain(axes: Any) -> Any:
-    """Axes without the frame's upper and right line."""
-    axes.spines[["top", "right"]].set_visible(False)
-    return axes
 
 
 def step(figure: Any, rows: Rows) -> None:
@@ -84,7 +75,7 @@ def over_theirs(axes: Any, names: list[str], rows: Rows) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.invert_yaxis()
-    axes.grid(axis="y", color="#e8e8e8", lw=0.6)
+    axes.grid(axis="y", color=GRID, lw=0.6)
     axes.set_axisbelow(True)
     other = "PyTorch's better format" if compared else "the floor"
     axes.set_xlabel(f"time / {other} (left is faster)")

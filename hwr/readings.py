@@ -33,7 +33,7 @@ class Readings:
         """(N,): the likeliest class of each image, what it is read as."""
         return self.log_probabilities.argmax(1)
 
-    @property
+    @cached_property
     def confidences(self) -> NDArray[np.float64]:
         """(N,): the probability of what each image is read as."""
         return self.probabilities.max(1)

@@ -1,8 +1,8 @@
 """What a dataset is, and how a part of one is held out for validation."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,9 @@ class Dataset:
     """Labelled images in memory.
 
     ``images`` uint8 ``(N, H, W, C)``; ``labels`` int64 ``(N,)``, each an index into ``classes``;
-    ``selection`` the positions of these images in the split as loaded, ``None`` for all of it.
+    ``selection`` the positions of these images in the split as loaded, ``None`` for all of it;
+    ``doubted`` the images, by their position in the split as loaded, whose label people who looked
+    did not agree with, and the label that most of them gave instead, ``None`` if none had most.
 
     Raises :class:`~hwr.errors.DataError` if the arrays contradict this or one another.
     """
@@ -28,6 +30,7 @@ class Dataset:
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     selection: NDArray[np.int64] | None = None
+    doubted: Mapping[int, int | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where, count = f"{self.name} {self.split}", len(self.images)
