@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         type=model_option,
         action="append",
-        help="another option of the network, such as layers=4; may be given several times",
+        help="another option of the network, such as layers=4; may be repeated (default: none)",
     )
     option("--epochs", "N", default.epochs, "passes over the images", count(1))
     option("--batch-size", "N", default.batch_size, "images a step", count(1))

@@ -53,13 +53,13 @@ def load(split: str, data_dir: Path | None = None) -> Dataset:
     if split not in FILES:
         raise unknown_name("split of mnist", split, FILES)
     if data_dir is None:
-        return _shipped(split)
+        return _shipped(SHIPPED, split)
     return _read(split, [_find(data_dir, name) for name in FILES[split]])
 
 
 @cache  # a command that makes many runs asks for it again and again
-def _shipped(split: str) -> Dataset:
-    dataset = _read(split, [SHIPPED / f"{name}.gz" for name in FILES[split]], SHA256)
+def _shipped(folder: Path, split: str) -> Dataset:
+    dataset = _read(split, [folder / f"{name}.gz" for name in FILES[split]], SHA256)
     for array in (dataset.images, dataset.labels):
         array.flags.writeable = False
     return dataset

@@ -11,7 +11,7 @@ def test_commands_start_without_heavy_packages(spawn: Callable[..., Popen[str]])
         "import hwr.train, hwr.evaluate, hwr.data.__main__",
         "import hwr.train as t\ntry: t.main(['--help'])\nexcept SystemExit: pass",
         "import hwr.evaluate as t\ntry: t.main(['--help'])\nexcept SystemExit: pass",
-        "import hwr.train as t\nt.main(['--list-recipes'])",
+        "import hwr.reproduce as t\ntry: t.main(['--help'])\nexcept SystemExit: pass",
     ):
         process = spawn("-c", f"import sys\n{lines}\nprint(sorted({heavy}))")
         out, err = process.communicate()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tinynn as tn
-from hwr import models, progress, train
+from hwr import listing, models, progress, train
 from hwr.config import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from hwr.data.augment import Augment
 from hwr.evaluate import Evaluation, load_run, split_loader
@@ -410,14 +410,46 @@ def test_a_dry_run_leaves_the_model_as_it_was() -> None:
     assert all("forward" not in vars(module) for module in model.modules())
 
 
-def test_recipes_are_listed(cli: Cli, tmp_path: Path) -> None:
+def test_recipes_are_listed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "step_seconds", lambda run: 0.25)
     run = cli("train", "--list-recipes")
     assert run.code == 0
-    assert "chi2022-resnet18\n  Chi, Li and Huang" in run.out
-    assert "resnet18 (stem 7x7, width 64) on mnist" in run.out
+    assert "chi2022-resnet18\n  paper    Chi, Li and Huang" in run.out
+    assert "resnet18 (stem 7x7, width 64), 11,175,370 parameters" in run.out
+    assert "mnist, 55,000 images to train, 5,000 held out" in run.out
     assert "99.05 % after 2 epochs, 99.29 % after 5 epochs" in run.out
     assert [name for name in recipes.names() if f"{name}\n" not in run.out] == []
+    assert run.out.count("  time     about ") == len(recipes.names())
+    assert "about 3:35 here, 2 epochs on" in run.out  # .25 s x 430 batches x 2 epochs
     assert list(tmp_path.iterdir()) == []
+
+
+def test_any_option_of_the_network_can_be_typed(cli: Cli, digits: Path, tmp_path: Path) -> None:
+    options = ["--model-option", "layers=4", "--model-option", "padding=valid"]
+    short = ["--epochs", 1, "--limit-batches", 1, "--validation", 100, "--data-dir", digits]
+    run = cli("train", "--recipe", "ahlawat-3-layers", *options, *short)
+    assert run.code == 0, run.err
+    folder = tmp_path / "runs" / "ahlawat-cnn-4-valid"
+    assert config(folder)["recipe"]["model_options"] == {"layers": 4, "padding": "valid"}
+    wrong = cli("train", "--recipe", "ahlawat-3-layers", "--model-option", "layer=4", *short)
+    assert wrong.code == 2
+    assert "has no option 'layer'; it has: layers, maps" in wrong.err
+    assert cli("train", "--model-option", "layers").code == 2
+
+
+def test_weights_are_kept_after_the_epochs_named(cli: Cli, digits: Path, tmp_path: Path) -> None:
+    options = ["--epochs", 3, "--keep-epochs", "2,1", "--ema-decay", 0.5, "--data-dir", digits]
+    assert cli("train", *TINY, *options, "--output-dir", "run").code == 0
+    tests = [line for line in metrics(tmp_path / "run") if "test_accuracy" in line]
+    assert [line["after_epoch"] for line in tests] == [1, 2, 3]
+    for line in tests:
+        name = line["weights"].removesuffix(".safetensors")
+        shown = json.loads(cli("evaluate", "run", "--weights", name, "--json").out)
+        assert shown["accuracy"] == line["test_accuracy"]
+        assert shown["loss"] == pytest.approx(line["test_loss"])
+    late = cli("train", *TINY, "--epochs", 3, "--keep-epochs", "4", "--data-dir", digits)
+    assert late.code == 2
+    assert "--keep-epochs 4 is after the last epoch, 3" in late.err
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -456,6 +488,7 @@ def test_help_shows_every_default() -> None:
         "validation": recipe.validation,
         "train-size": "all",
         "limit-batches": "all",
+        "keep-epochs": "none",
         "seed": 0,
         "backend": "numpy",
         "threads": f"{usable_cpus()}, the processors here",
