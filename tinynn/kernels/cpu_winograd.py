@@ -200,12 +200,12 @@ def worthwhile(
         return False, f"below {MIN_CHANNELS} channels the transforms cost more than they save"
     blocks = math.prod((a.out + 1) // 2 for a in axes)
     products = math.prod(sum(len(taps) for _, taps in a.forward()) for a in axes)
-    saving = f"Winograd needs {16 * blocks} products where {products} taps see data"
+    saving = f"{16 * blocks} products instead of the {products} of taps that see data"
     if 16 * blocks > MAX_PRODUCTS * products:
-        return False, saving
+        return False, f"Winograd saves too little: {saving}"
     if samples * blocks < MIN_ROWS:
         return False, f"{samples * blocks} 2x2 blocks do not repay the transform of the filters"
-    return True, saving
+    return True, f"fewer products: {saving}"
 
 
 MIN_CHANNELS = 32  # below, the transforms take longer than the products they save
