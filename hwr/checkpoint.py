@@ -157,6 +157,13 @@ def rewind_metrics(folder: Path, epoch: int) -> None:
         write_atomic(path, "".join(f"{line}\n" for line in kept))
 
 
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that tell of an epoch; none if there is no such file yet."""
+    path = folder / METRICS
+    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if _epoch_of(line)]
+
+
 def _epoch_of(line: str) -> int:
     try:
         return int(json.loads(line)["epoch"])

@@ -10,7 +10,7 @@ import numpy as np
 
 from hwr import command, data
 from hwr.data.augment import Augment
-from hwr.data.picture import png, sheet
+from hwr.data.picture import augmented, png
 from hwr.errors import UserError
 from hwr.files import write_atomic
 from hwr.recipes import DEFAULT, Recipe, recipes
@@ -56,11 +56,9 @@ def draw_augmented(args: argparse.Namespace) -> int:
             "to draw, such as --augment affine"
         )
     train = data.load(recipe.dataset, split="train", data_dir=args.data_dir)
-    _, first = np.unique(train.labels, return_index=True)  # of each class
-    images, rng = train.images[first], np.random.default_rng(args.seed)
-    columns = [images, *(augment(images, rng) for _ in range(args.versions))]
-    write_atomic(args.output, png(sheet(columns)))
-    print(f"{args.output}: {len(first)} classes of {train.name}, {augment}")
+    picture = augmented(train, augment, args.versions, args.seed)
+    write_atomic(args.output, png(picture))
+    print(f"{args.output}: {len(np.unique(train.labels))} classes of {train.name}, {augment}")
     return 0
 
 

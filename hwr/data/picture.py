@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hwr.data.dataset import Dataset
+from hwr.data.loader import Augment
+
 GAP = 2  # pixels between the images
 GREY = 96  # of the gaps: neither the ink nor the background
 
@@ -19,6 +22,13 @@ def sheet(columns: Sequence[NDArray[np.uint8]], zoom: int = 2) -> NDArray[np.uin
     n, across, h, w, c = (images := np.pad(images, gap, constant_values=GREY)).shape
     joined = images.transpose(0, 2, 1, 3, 4).reshape(n * h, across * w, c)
     return np.pad(joined, [(0, GAP), (0, GAP), (0, 0)], constant_values=GREY)
+
+
+def augmented(dataset: Dataset, augment: Augment, versions: int, seed: int) -> NDArray[np.uint8]:
+    """The first image of each class, and beside it as many versions as training would see."""
+    _, first = np.unique(dataset.labels, return_index=True)
+    images, rng = dataset.images[first], np.random.default_rng(seed)
+    return sheet([images, *(augment(images, rng) for _ in range(versions))])
 
 
 def png(image: NDArray[np.uint8]) -> bytes:

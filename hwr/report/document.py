@@ -1,4 +1,4 @@
-"""A page: headings, paragraphs, tables and pictures, written as Markdown and as HTML from one place.
+"""A page: headings, paragraphs, tables and pictures, from which Markdown and HTML are written.
 
 Text is plain but for `code` between backticks; whatever else Markdown or HTML would read as a sign
 of theirs stands on the page as it is.
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from hwr.files import cannot_write, write_atomic
 
-NUMBER = re.compile(r"[-+±]?[\d,.]*(\s?(%|s|±.*))?|–")  # a cell that is set flush right
+NUMBER = re.compile(
+    r"[-+]?[\d,.:]*(e[-+]\d+)?( ± [\d.]+)?( %)?"
+)  # stands flush right, as does nothing
 MARKDOWN_SIGNS = re.compile(r"(`[^`]*`)|[\\`*_\[\]<>|~#]")
 
 
@@ -141,7 +143,7 @@ def markdown(block: Block) -> str:
         case Paragraph():
             return escaped(block.text)
         case Picture():
-            return f"![{escaped(block.caption)}]({block.name})\n\n*{escaped(block.caption)}*"
+            return f"![{Path(block.name).stem}]({block.name})\n\n*{escaped(block.caption)}*"
         case Table():
             columns = range(len(block.header))
             rule = ["---:" if block.numeric(column) else ":---" for column in columns]
@@ -164,7 +166,7 @@ def html_of(block: Block) -> str:
             data = base64.b64encode(block.png).decode()
             return (
                 f'<figure><img src="data:image/png;base64,{data}" '
-                f'alt="{html.escape(block.caption)}">'
+                f'alt="{html.escape(Path(block.name).stem)}">'
                 f"<figcaption>{marked(block.caption)}</figcaption></figure>"
             )
         case Table():
