@@ -133,12 +133,12 @@ def log(folder: Path, **values: Any) -> None:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; none if there is no such file. Half a last line is left out."""
-    found = []
+    """The lines of metrics.jsonl; none if there is no such file. Half a line is left out."""
+    found: list[dict[str, Any]] = []
     if (folder / METRICS).exists():
         for line in (folder / METRICS).read_text("utf-8", errors="replace").splitlines():
-            with suppress(ValueError):
-                found.append(json.loads(line))
+            with suppress(ValueError, TypeError):
+                found.append(dict(json.loads(line)))
     return found
 
 
@@ -148,27 +148,16 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def epochs(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that tell of an epoch."""
+    return [values for values in metrics(folder) if "epoch" in values]
+
+
 def rewind_metrics(folder: Path, epoch: int) -> None:
     """Keep the lines of metrics.jsonl up to `epoch`: the resumed run writes the others again."""
-    path = folder / METRICS
-    if path.exists():
-        lines = path.read_text("utf-8", errors="replace").splitlines()
-        kept = [line for line in lines if 0 < _epoch_of(line) <= epoch]
-        write_atomic(path, "".join(f"{line}\n" for line in kept))
-
-
-def epochs(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that tell of an epoch; none if there is no such file yet."""
-    path = folder / METRICS
-    lines = path.read_text("utf-8", errors="replace").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines if _epoch_of(line)]
-
-
-def _epoch_of(line: str) -> int:
-    try:
-        return int(json.loads(line)["epoch"])
-    except (ValueError, TypeError, LookupError):  # half a line, after a power cut
-        return 0
+    if (folder / METRICS).exists():
+        kept = [values for values in epochs(folder) if values["epoch"] <= epoch]
+        write_atomic(folder / METRICS, "".join(f"{json.dumps(values)}\n" for values in kept))
 
 
 def find_unfinished(runs: Path) -> Path | None:
