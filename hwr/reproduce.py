@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,11 @@ from typing import Any
 from hwr import command, tabulate
 from hwr.config import Config
 from hwr.errors import UserError
-from hwr.files import write_atomic
+from hwr.files import cannot_write, write_atomic
 from hwr.progress import clock
 from hwr.recipes import Table, tables
+from hwr.report import style
+from hwr.report.__main__ import main as report
 from hwr.report.document import Document, Paragraph
 from hwr.report.document import Table as PageTable
 from hwr.trials import Outcome, Trial, check_trials, trials_of
@@ -160,10 +163,26 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
     outcomes = {t.name: Outcome.read(t.folder) for t in trials if t.done}
     folder = args.output_dir / table.name
     found = tabulate.results(table, outcomes, seeds_of(table, args))
-    document = tabulate.document(found, folder)
-    document.write(folder, "index")
-    write_atomic(folder / tabulate.NAME, json.dumps(found, indent=1) + "\n")
+    write_atomic(made(folder) / tabulate.NAME, json.dumps(found, indent=1) + "\n")
+    if style.installed():
+        for name, png in tabulate.drawn(found).items():
+            write_atomic(folder / name, png)
+    else:
+        print(f"no pictures: matplotlib is not installed; {style.INSTALL}", file=sys.stderr)
+    for name in tabulate.closest(found):
+        if not (folder / name / tabulate.REPORT).exists():
+            report([str(outcomes[name].folder), "--output-dir", str(folder / name)])
+    tabulate.document(found, folder).write(folder, "index")
     print(f"\n{table.title}\n{as_text(tabulate.comparison(found))}\npage: {folder / 'index.html'}")
+
+
+def made(folder: Path) -> Path:
+    """The folder, made if it was missing. UserError if that is impossible."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return folder
 
 
 def as_text(table: PageTable) -> str:

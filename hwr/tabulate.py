@@ -1,12 +1,13 @@
 """A table's results: claimed beside measured, from the runs that are done, as JSON and as a page.
 
-`results` makes of the runs a dictionary that JSON can hold; `document` makes of it a page. What is
-not run is listed as not run.
+`results` makes of the runs a dictionary that JSON can hold; `document` makes of it a page, so that
+a page of many tables needs no run again. What is not run is listed as not run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,11 +16,23 @@ from typing import Any
 from hwr.progress import clock
 from hwr.recipes import Row, Table
 from hwr.report import document as page
+from hwr.report import figures, style
 from hwr.statistics import wilson_interval
 from hwr.trials import Outcome, folder_name
 
 NAME = "results.json"
 NOTHING = "-"  # in a cell
+REPORT = "report.json"  # in a folder by the run's name: the report on that run
+MISTAKES = 24  # listed
+MOST_CURVES = 8  # in one picture
+PICTURES = {
+    "accuracy.png": "Test accuracy of each run, their mean and its 95 % interval, and the claim.",
+    "curves.png": "Training loss and validation accuracy by epoch, a line for each run.",
+}
+REPORT_PICTURES = {
+    "confusion.png": "What is read as what: images, and % of the images of a class.",
+    "mistakes.png": "The most confident mistakes; framed where people doubt the label.",
+}
 SETTINGS = (  # of a recipe, as the page shows them
     "model", "model_options", "dataset", "mean", "std", "image_size", "augment", "validation",
     "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup",
@@ -38,9 +51,9 @@ def results(table: Table, outcomes: Mapping[str, Outcome], seeds: Sequence[int])
         "paper": table.paper,
         "note": table.note,
         "seeds": list(seeds),
+        "by_validation": table.by_validation,
         "rows": rows,
         "runs": [run(outcome) for outcome in outcomes.values()],
-        "pictures": [],
     }
 
 
@@ -56,7 +69,7 @@ def measured(row: Row, outcomes: Mapping[str, Outcome], seeds: Sequence[int]) ->
         "label": row.label,
         "parameters": found[0].config.facts["parameters"] if found else None,
         "epochs": row.epoch or row.recipe.epochs,
-        "checkpoint_of": row.recipe.epochs if row.epoch else None,
+        "of": row.recipe.epochs,  # the epochs of the whole run
         "claimed": row.claimed,
         "claimed_loss": row.claimed_loss,
         "runs": names,
@@ -90,18 +103,71 @@ def run(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def drawn(found: Mapping[str, Any]) -> dict[str, bytes]:
+    """The pictures of a table, by name."""
+    epochs = {run["name"]: run["epochs"] for run in found["runs"]}
+    lines: dict[str, list[Any]] = {}
+    for row in found["rows"]:
+        if row["epochs"] == row["of"]:
+            lines[row["label"]] = [epochs[name] for name in row["runs"] if name in epochs]
+    images = {"accuracy.png": style.draw_png(figures.compared, found["rows"])}
+    if any(lines.values()) and len(lines) <= MOST_CURVES:
+        images["curves.png"] = style.draw_png(figures.several_curves, lines)
+    return images
+
+
+def closest(found: Mapping[str, Any]) -> list[str]:
+    """The runs to look at closely: of a search the best, else the longest of each recipe."""
+    recipes = {run["name"]: run["config"]["recipe"]["name"] for run in found["runs"]}
+    last: dict[str, str] = {}
+    for row in found["rows"][: 1 if found["by_validation"] else None]:
+        for name in [name for name in row["runs"] if name in recipes][:1]:
+            last[recipes[name]] = name
+    return list(last.values())
+
+
 def document(found: Mapping[str, Any], folder: Path) -> page.Document:
-    """The page of a table; its pictures are read from `folder`."""
+    """The page of a table; `folder` holds its pictures and the reports on some of its runs."""
     doc = page.Document(found["title"])
-    doc.add(page.Paragraph(f"{found['paper']}. {found['note']}"))
-    doc.add(comparison(found))
-    for picture in found["pictures"]:
-        file = folder / picture["name"]
-        if file.exists():
-            doc.add(page.Picture(picture["name"], file.read_bytes(), picture["caption"]))
+    doc.add(page.Paragraph(f"{found['paper']}. {found['note']}"), comparison(found))
+    doc.add(*pictures(folder, PICTURES))
+    for row in found["rows"]:
+        for name in row["runs"] if row["epochs"] == row["of"] else ():
+            if (folder / name / REPORT).exists():
+                doc.add(page.Heading(f"{row['label']}: {name}"), *closer(folder, name))
     doc.add(page.Heading("Runs"), runs(found))
     doc.add(page.Heading("Configuration"), configuration(found))
     return doc
+
+
+def closer(folder: Path, name: str) -> Iterator[page.Block]:
+    """What the report on a run says about its errors."""
+    yield from pictures(folder, {f"{name}/{file}": text for file, text in REPORT_PICTURES.items()})
+    report = json.loads((folder / name / REPORT).read_text("utf-8"))
+    classes = report["classes"]
+    rows = [
+        [
+            str(mistake["index"]),
+            classes[mistake["label"]],
+            classes[mistake["read_as"]],
+            percent(100 * mistake["probability"]),
+            "yes" if mistake["doubted"] else "",
+        ]
+        for mistake in report["mistakes"][:MISTAKES]
+    ]
+    caption = (
+        f"The {len(rows)} most confident of {len(report['mistakes']):,} mistakes; "
+        f"`{name}/{REPORT}` lists all, and the page beside it tells more."
+    )
+    header = ["image", "label", "read as", "probability", "label doubted by people"]
+    yield page.Table(header, rows, caption)
+
+
+def pictures(folder: Path, captions: Mapping[str, str]) -> Iterator[page.Picture]:
+    """Those of the named pictures that are there."""
+    for name, caption in captions.items():
+        if (folder / name).exists():
+            yield page.Picture(name, (folder / name).read_bytes(), caption)
 
 
 def comparison(found: Mapping[str, Any]) -> page.Table:
@@ -133,9 +199,9 @@ def caption(rows: Sequence[Mapping[str, Any]]) -> str:
         "is Wilson's for that mean (all seeds read the same images). Losses in nats; ours is the "
         "mean over the last epoch while it trained."
     )
-    shared = {row["checkpoint_of"] for row in rows if row["checkpoint_of"]}
-    if shared:
-        text += f" Rows of one network are checkpoints of one run of {max(shared)} epochs."
+    whole = [row["of"] for row in rows if row["epochs"] < row["of"]]
+    if whole:
+        text += f" Rows of one network are checkpoints of one run of {max(whole)} epochs."
     return text
 
 

@@ -81,13 +81,13 @@ class Document:
         self.blocks.extend(blocks)
 
     def include(self, other: Document, prefix: str) -> None:
-        """Put another page at the end, a level lower; `prefix` keeps names of pictures apart."""
+        """Put another page at the end, a level lower; its pictures lie in the folder `prefix`."""
         self.add(Heading(other.title))
         for block in other.blocks:
             if isinstance(block, Heading):
                 block = replace(block, level=block.level + 1)
             elif isinstance(block, Picture):
-                block = replace(block, name=f"{prefix}-{block.name}")
+                block = replace(block, name=f"{prefix}/{block.name}")
             self.add(block)
 
     def pictures(self) -> list[Picture]:

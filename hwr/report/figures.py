@@ -5,7 +5,7 @@ A figure comes without a size: the function sets one that suits what there is to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -190,6 +190,59 @@ def features(figure: Any, found: Sequence[Features]) -> None:
         for axes, image, name in zip(cells, each.images, each.names):
             show_image(axes, image)
             axes.set_xlabel(name, fontsize=7, labelpad=2)
+
+
+def compared(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The rows of a table, as `hwr.tabulate` makes them: a dot a run, interval, mean and claim."""
+    figure.set_size_inches(8, 1.3 + 0.36 * len(rows))
+    axes = plain(figure.subplots())
+    named = {"run": True, "mean": True, "claimed": True}  # what the legend has yet to name
+    for i, row in enumerate(rows):
+        marks = [("claimed", [row["claimed"]] if row["claimed"] else [], "D", THEIRS, 7)]
+        if row["accuracies"]:
+            axes.hlines(i, *row["interval"], color=GUIDE, lw=1.5, zorder=1)
+            marks += [("run", row["accuracies"], "o", OURS, 6),
+                      ("mean", [row["accuracy"]], "|", FLOOR, 14)]  # fmt: skip
+        for name, values, marker, color, size in marks:
+            if values:
+                label = name if named.pop(name, False) else None
+                axes.plot(values, [i] * len(values), marker, color=color, ms=size, mew=1.5,
+                          alpha=0.8, label=label)  # fmt: skip
+    axes.set_yticks(range(len(rows)), [row["label"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x", color=GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("test accuracy (%)")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+
+
+def several_curves(figure: Any, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
+    """Training loss and validation accuracy by epoch: a colour a name, a line a run of it."""
+    from matplotlib import colormaps
+    from matplotlib.ticker import LogLocator
+
+    figure.set_size_inches(9.5, 3.6)
+    colors = colormaps["viridis"](np.linspace(0, 0.9, len(runs)))
+    panels = plain_row(figure.subplots(1, 2))
+    for (name, repeats), color in zip(runs.items(), colors):
+        for axes, key, scale in zip(panels, ("train_loss", "validation_accuracy"), (1, 100)):
+            for i, epochs in enumerate(repeats):
+                points = [(e["epoch"], scale * e[key]) for e in epochs if key in e]
+                if points:
+                    axes.plot(*zip(*points), "o-", color=color, lw=1.3, ms=3, alpha=0.85,
+                              label=None if i else name)  # fmt: skip
+    for axes, title in zip(panels, ("Training loss (nats)", "Validation accuracy (%)")):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y", color=GRID, lw=0.6)
+        axes.set_xlabel("epoch")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_xlim(0.5, axes.dataLim.x1 + 0.5)
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].minorticks_off()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
 
 
 def plain_row(panels: Any) -> list[Any]:

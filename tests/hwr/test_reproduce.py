@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from hwr import data, train, trials
+from hwr import reproduce as reproduce_module
 from hwr.data import Loader
 from hwr.recipes import Recipe, Row, Table, recipes, tables
+from hwr.report import style
 from hwr.reproduce import duration
 from hwr.tabulate import interval
 
@@ -46,9 +48,17 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Table:
 
 
 @pytest.fixture
-def reproduce(cli: Cli, digits: Path, small: Table) -> Cli:
-    """`reproduce("small", ...)` on 400 digits, one thread."""
+def reproduce_with_pictures(cli: Cli, digits: Path, small: Table) -> Cli:
+    """`reproduce_with_pictures("small", ...)` on 400 digits, one thread."""
     return lambda *args: cli("reproduce", *args, "--threads", 1, "--data-dir", digits)
+
+
+@pytest.fixture
+def reproduce(reproduce_with_pictures: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """The same without pictures, and without reports on single runs: they take time."""
+    monkeypatch.setattr(style, "installed", lambda: False)
+    monkeypatch.setattr(reproduce_module, "report", lambda args: None)
+    return reproduce_with_pictures
 
 
 @pytest.fixture
@@ -73,8 +83,9 @@ def trained(root: Path) -> list[str]:
 ROOT = Path("runs/reproduce")
 
 
-def test_a_table_sets_claimed_beside_measured(reproduce: Cli, cli: Cli) -> None:
-    done = reproduce("small", "--report")
+def test_a_table_sets_claimed_beside_measured(reproduce_with_pictures: Cli, cli: Cli) -> None:
+    pytest.importorskip("matplotlib")
+    done = reproduce_with_pictures("small", "--report")
     assert done.code == 0, done.err
     first, last, short = results(ROOT)["rows"]
     assert [row["label"] for row in (first, last, short)] == ["long, 1", "long, 3", "short"]
@@ -95,6 +106,13 @@ def test_a_table_sets_claimed_beside_measured(reproduce: Cli, cli: Cli) -> None:
     assert re.search(r"\| long, 3 \| 60\.00 % \| [\d.]+ ± [\d.]+ % \| 2 \|", page), page
     assert "checkpoints of one run of 3 epochs" in page
     assert "long-epochs-3-seed-1" in page  # where the figures come from
+    report = (
+        ROOT / "small" / LONG_NAME / "report.json"
+    )  # one run of each recipe is looked at closely
+    assert 100 * json.loads(report.read_text())["accuracy"] == pytest.approx(last["accuracies"][0])
+    assert f"### {last['label']}: {LONG_NAME}" in (ROOT / "report.md").read_text()
+    for picture in re.findall(r"\]\((.*?png)\)", (ROOT / "report.md").read_text()):
+        assert (ROOT / picture).stat().st_size > 0
     for path in (ROOT / "small" / "index.html", ROOT / "report.html"):
         html = path.read_text()
         assert "A small table" in html
@@ -112,6 +130,14 @@ def test_what_is_done_is_not_done_again(reproduce: Cli, monkeypatch: pytest.Monk
     monkeypatch.setattr(train, "train_step", fail)
     assert reproduce("small", "--seeds", 1).code == 0
     assert results(ROOT) == before
+
+
+def test_without_matplotlib_the_tables_are_written(reproduce: Cli) -> None:
+    done = reproduce("small", "--seeds", 1)
+    assert done.code == 0
+    assert "no pictures: matplotlib is not installed; pip install" in done.err
+    assert "| long, 3 |" in (ROOT / "small" / "index.md").read_text()
+    assert not list((ROOT / "small").glob("*.png"))
 
 
 def test_an_interrupted_table_goes_on(reproduce: Cli, interrupt_at: InterruptAt) -> None:
