@@ -165,9 +165,9 @@ def html_of(block: Block) -> str:
         case Picture():
             data = base64.b64encode(block.png).decode()
             return (
-                f'<figure><img src="data:image/png;base64,{data}" '
+                f'<figure><div><img src="data:image/png;base64,{data}" '
                 f'alt="{html.escape(Path(block.name).stem)}">'
-                f"<figcaption>{marked(block.caption)}</figcaption></figure>"
+                f"</div><figcaption>{marked(block.caption)}</figcaption></figure>"
             )
         case Table():
             kinds = [' class="n"' if block.numeric(i) else "" for i in range(len(block.header))]
@@ -175,7 +175,7 @@ def html_of(block: Block) -> str:
             body = "\n".join(table_row("td", row, kinds) for row in block.rows)
             caption = f"<figcaption>{marked(block.caption)}</figcaption>" if block.caption else ""
             return (
-                f'<figure class="table"><div><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n'
+                f"<figure><div><table>\n<thead>{head}</thead>\n<tbody>\n{body}\n"
                 f"</tbody></table></div>{caption}</figure>"
             )
 

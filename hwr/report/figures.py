@@ -15,7 +15,7 @@ from hwr.report.features import Features
 from hwr.report.measure import Bin, ClassScore, Mistake, rates
 from hwr.report.style import FLOOR, GRID, GUIDE, OURS, THEIRS, plain
 
-NUMBERED = 20  # classes up to which every cell of the confusion matrix has its number
+MATRIX = 20  # classes shown in the confusion matrix
 SHOWN = 40  # classes up to which each has a line in the picture of scores
 FILTERS = 64  # of the first layer, shown
 
@@ -40,7 +40,8 @@ def curves(figure: Any, epochs: Sequence[dict[str, Any]]) -> None:
             axes.annotate(text, end, (7, 2 if i else -2), textcoords="offset points", fontsize=8,
                           va="bottom" if i else "top", color=color)  # fmt: skip
         axes.set_xlim(min(x) - 0.5, max(x) + 0.5 + 0.1 * (max(x) - min(x)))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.margins(y=0.12)
         axes.grid(axis="y", color=GRID, lw=0.6)
         axes.set_xlabel("epoch")
         axes.set_title("Loss (nats)" if scale == 1 else "Accuracy (%)", loc="left", fontsize=11)
@@ -49,33 +50,36 @@ def curves(figure: Any, epochs: Sequence[dict[str, Any]]) -> None:
 
 
 def confusion(figure: Any, counts: NDArray[np.int64], names: Sequence[str]) -> None:
-    """Counts and rates; only errors have colour, or the right ones would drown them."""
-    k = len(names)
-    numbered = k <= NUMBERED
-    side = max(4.2, 0.42 * k) if numbered else 6.0
+    """Counts and rates; only errors have colour, or the right ones would drown them.
+
+    Of many classes those with the most errors, as what they are or as what they are taken for.
+    """
+    share = 100 * rates(counts)
+    total = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    kept = np.sort(np.argsort(-total, kind="stable")[:MATRIX])
+    k, names = len(kept), [names[i] for i in kept]
+    of = f", the {k} of {len(total)} classes with the most errors" if k < len(total) else ""
+    side = max(4.2, 0.42 * k)
     figure.set_size_inches(2 * side + 0.8, side + 1.0)
     panels = figure.subplots(1, 2)
-    share = 100 * rates(counts)
     for axes, values, title, text in (
-        (panels[0], counts, "Images", "{:,.0f}"),
+        (panels[0], counts, f"Images{of}", "{:,.0f}"),
         (panels[1], share, "% of the images of a class", "{:.2f}" if k <= 12 else "{:.1f}"),
     ):
+        values = values[np.ix_(kept, kept)]
         errors = np.ma.masked_array(values, np.eye(k, dtype=bool) | (values == 0))
-        axes.set_facecolor("white")
+        most = float(errors.filled(0).max())
         axes.imshow(np.where(np.eye(k), 1.0, np.nan), cmap="Greys", vmin=0, vmax=8)
-        axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1e-9, errors.max() or 0))
-        if numbered:
-            limit = 0.6 * (errors.max() or 0)
-            for t, p in zip(*np.nonzero(counts)):
-                bright = t != p and values[t, p] > limit
-                axes.text(p, t, text.format(values[t, p]), ha="center", va="center",
-                          fontsize=7.5 if k <= 12 else 5.5,
-                          color="white" if bright else FLOOR)  # fmt: skip
-            axes.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0)
-            axes.set_yticks(range(k), names)
-            axes.set_xticks(np.arange(k - 1) + 0.5, minor=True)
-            axes.set_yticks(np.arange(k - 1) + 0.5, minor=True)
-            axes.grid(which="minor", color=GRID, lw=0.6)
+        axes.imshow(errors, cmap="Oranges", vmin=0, vmax=max(1e-9, most))
+        for t, p in zip(*np.nonzero(values)):
+            bright = t != p and values[t, p] > 0.6 * most
+            axes.text(p, t, text.format(values[t, p]), ha="center", va="center",
+                      fontsize=7.5, color="white" if bright else FLOOR)  # fmt: skip
+        axes.set_xticks(range(k), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(k), names)
+        axes.set_xticks(np.arange(k - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(k - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color=GRID, lw=0.6)
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("read as")
@@ -113,21 +117,23 @@ def misread(
     """The images (N, H, W, C) of mistakes, each over what it is called and what it is read as."""
     columns = min(8, len(mistakes))
     rows = -(-len(mistakes) // columns)
-    figure.set_size_inches(1.25 * columns + 0.2, 1.62 * rows + 0.1)
+    lines = 2 if max(map(len, names)) > 3 else 1
+    high = 1.2 * images.shape[1] / images.shape[2]
+    figure.set_size_inches(1.25 * columns + 0.2, (high + 0.2 + 0.25 * lines) * rows + 0.1)
     cells = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in cells[len(mistakes) :]:
         axes.set_visible(False)
     for axes, image, mistake in zip(cells, images, mistakes):
         show_image(axes, image)
-        axes.set_title(
-            f"{names[mistake.label]} read as {names[mistake.read_as]}", fontsize=8, pad=3
-        )
+        gap = " " if lines == 1 else "\n"
+        title = f"{names[mistake.label]}{gap}read as {names[mistake.read_as]}"
+        axes.set_title(title, fontsize=8, pad=3)
         text = f"{100 * mistake.probability:.1f} %"
         if mistake.doubted:
             axes.spines[:].set_visible(True)
             axes.spines[:].set(color=THEIRS, linewidth=3)
             seen = "?" if mistake.people is None else names[mistake.people]
-            text += f", people: {seen}"
+            text += f",{gap}people: {seen}"
         axes.set_xlabel(text, fontsize=7.5, color=THEIRS if mistake.doubted else FLOOR, labelpad=3)
 
 
@@ -164,24 +170,27 @@ def reliability(figure: Any, bins: Sequence[Bin], error: float) -> None:
 def filters(figure: Any, weights: NDArray[np.float32]) -> None:
     """Weights (N, H, W) as images: orange is positive, blue negative, white nothing."""
     shown = weights[:FILTERS]
-    columns = min(16 if len(shown) > 32 else 8, len(shown))
-    rows = -(-len(shown) // columns)
-    figure.set_size_inches(0.62 * columns + 1.1, 0.62 * rows + 0.3)
-    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    n, h, w = shown.shape
+    columns = min(16 if n > 32 else 8, n)
+    rows = -(-n // columns)
+    gap = max(1, round(0.12 * h))
+    mosaic = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap), np.nan)
+    for i, weight in enumerate(shown):
+        y, x = (i // columns) * (h + gap), (i % columns) * (w + gap)
+        mosaic[y : y + h, x : x + w] = weight
     limit = float(np.abs(shown).max()) or 1.0
-    for axes in cells:
-        bare(axes)
-    for axes in cells[len(shown) :]:
-        axes.set_visible(False)
-    for axes, weight in zip(cells, shown):
-        drawn = axes.imshow(weight, cmap=weight_colors(), vmin=-limit, vmax=limit)
-    figure.colorbar(drawn, ax=cells.tolist(), shrink=min(1.0, 3 / rows), aspect=14, pad=0.02)
+    figure.set_size_inches(0.62 * columns + 1.1, 0.62 * h / w * rows + 0.3)
+    axes = figure.subplots()
+    bare(axes)
+    drawn = axes.imshow(mosaic, cmap=weight_colors(), vmin=-limit, vmax=limit)
+    figure.colorbar(drawn, ax=axes, shrink=min(1.0, 3 / rows), aspect=14, pad=0.02)
 
 
 def features(figure: Any, found: Sequence[Features]) -> None:
     """A row a layer: the inputs that excite its channels most."""
     columns = max(len(each.images) for each in found)
-    figure.set_size_inches(0.82 * columns + 0.2, 1.12 * len(found) + 0.1)
+    _, h, w, _ = found[0].images.shape
+    figure.set_size_inches(0.82 * columns + 0.2, (0.78 * h / w + 0.37) * len(found) + 0.1)
     for part, each in zip(figure.subfigures(len(found), 1, squeeze=False)[:, 0], found):
         part.suptitle(each.title, x=0.005, ha="left", fontsize=9)
         cells = part.subplots(1, columns, squeeze=False)[0]

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from hwr.data.picture import augmented, png
+from hwr.evaluate import split_loader
 from hwr.progress import clock
 from hwr.report import features, figures, measure
 from hwr.report.document import Block, Document, Heading, Paragraph, Picture, Table
@@ -15,7 +18,7 @@ from hwr.statistics import wilson_interval
 
 MISTAKES = 24  # shown; report.json lists all
 CLASSES = 40  # with a line in the tables
-MATRIX = 20  # classes up to which the confusion matrix is written out
+MATRIX = 20  # classes up to which the confusion matrix is written out, and all are augmented
 AUGMENTED = 12  # versions of a digit
 
 
@@ -58,23 +61,31 @@ def summary(seen: Look) -> Iterator[Block]:
     error = measure.calibration_error(measure.reliability(readings))
     claim = recipe.claim() if split == "test" else None
     rows = [
-        ["accuracy", percent(claim / 100) if claim else "", percent(right / total),
-         f"{right:,} of {total:,}; 95 % interval {interval(right, total)}"],
-        ["loss", "", f"{readings.loss:.4f}", "negative log-likelihood a label, in nats"],
-        ["F1", "", percent(measure.macro(scores).f1), "mean of the classes"],
-        ["calibration error", "", percent(error), "expected; see below"],
-        ["Brier score", "", f"{measure.brier(readings):.4f}", "0 is perfect, 2 the worst"],
-    ]  # fmt: skip
+        ["accuracy", percent(right / total), interval(right, total), f"{right:,} of {total:,}"],
+        ["loss", f"{readings.loss:.4f}", "", ""],
+        ["F1", percent(measure.macro(scores).f1), "", ""],
+        ["calibration error", percent(error), "", ""],
+        ["Brier score", f"{measure.brier(readings):.4f}", "", ""],
+    ]
+    caption = (
+        "Loss: the mean negative log-likelihood of the labels, in nats. F1: the mean of the "
+        "classes. Brier score: 0 is perfect, 2 the worst."
+    )
     if people := doubted(seen):
-        out = people["people_see"].count(None)
-        note = (
-            f"{people['correct']:,} of {people['total']:,}; 95 % interval "
-            f"{interval(people['correct'], people['total'])}; of {len(people['indices'])} labels "
-            f"that people did not agree with, {len(people['indices']) - out} are replaced by what "
-            f"most of them saw, {out} left out"
+        n, correct, out = people["total"], people["correct"], people["people_see"].count(None)
+        name = "accuracy as people see"
+        rows.append([name, percent(correct / n), interval(correct, n), f"{correct:,} of {n:,}"])
+        caption += (
+            f" Accuracy as people see: of the {len(people['indices'])} labels that people did not "
+            f"agree with (Northcutt et al. 2021), {len(people['indices']) - out} are replaced by "
+            f"what most of them saw, {out} left out."
         )
-        rows.append(["accuracy as people see", "", percent(people["accuracy"]), note])
-    yield Table(["", "claimed", "measured", ""], rows)
+    header = ["", "measured", "95 % interval", "images"]
+    if claim:
+        header.insert(1, "claimed")
+        for i, row in enumerate(rows):
+            row.insert(1, "" if i else percent(claim / 100))
+    yield Table(header, rows, caption)
 
 
 def learning(seen: Look) -> Iterator[Block]:
@@ -185,7 +196,7 @@ def misread(seen: Look) -> Iterator[Block]:
     if dataset.doubted:
         caption += (
             f" Framed: {sum(m.doubted for m in shown)} of the {len(dataset.doubted)} images whose "
-            "label people did not agree with (Northcutt et al. 2021), and what most of them saw "
+            "label people did not agree with, and what most of them saw "
             "instead, ? where they disagreed."
         )
     images = dataset.images[[m.index for m in shown]]
@@ -226,16 +237,18 @@ def layers(seen: Look) -> Iterator[Block]:
 
 
 def augmentation(seen: Look) -> Iterator[Block]:
-    """What training makes of the images, if the recipe warps them."""
+    """What training makes of its images, if the recipe warps them."""
     recipe = seen.config.recipe
     if recipe.augment is None:
         return
-    dataset = seen.loader.dataset
-    sheet = augmented(dataset, recipe.augment, AUGMENTED, seen.config.seed)
+    train = split_loader(seen.config, "train").dataset
+    first = train.subset(np.flatnonzero(train.labels < MATRIX))
+    sheet = augmented(first, recipe.augment, AUGMENTED, seen.config.seed)
     if sheet.shape[2] not in (1, 3):  # neither grey nor colours
         return
     yield Heading("Augmentation")
-    caption = f"An image of each class, and beside it as training warps it: {recipe.augment}."
+    several = "each class" if len(seen.names) <= MATRIX else f"each of {MATRIX} classes"
+    caption = f"An image of {several}, and beside it as training warps it: `{recipe.augment}`."
     yield Picture("augmented.png", png(sheet), caption)
 
 
