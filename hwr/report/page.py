@@ -109,7 +109,7 @@ def learning(seen: Look) -> Iterator[Block]:
         "validation_loss": "validation loss",
         "validation_accuracy": "validation accuracy",
         "lr": "learning rate at the end",
-        "images_per_s": "images/s",
+        "images_per_s": "images a second",
         "seconds": "time",
     }
     formats: dict[str, Callable[[float], str]] = dict.fromkeys(columns, "{:.4f}".format)
