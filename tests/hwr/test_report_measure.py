@@ -1,5 +1,7 @@
 """What reports measure on readings: against definitions written out, and known cases."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -118,5 +120,5 @@ def test_mnist_names_the_labels_that_people_doubt() -> None:
     assert test.subset(range(100)).doubted == test.doubted  # by position in the split as loaded
 
 
-def test_other_digits_than_mnists_are_not_doubted(digits) -> None:  # type: ignore[no-untyped-def]
+def test_other_digits_than_mnists_are_not_doubted(digits: Path) -> None:
     assert hwr.data.load("mnist", split="test", data_dir=digits).doubted == {}
