@@ -17,7 +17,7 @@ from benchmarks import charts
 from benchmarks.compare import Timing
 from hwr import command
 from hwr.errors import UserError, unknown_name
-from hwr.files import cannot_write, write_atomic
+from hwr.files import make_folder, write_atomic
 from hwr.machine import machine
 from tinynn.kernels.threads import usable_cpus
 
@@ -97,10 +97,7 @@ class Report:
         self.command = shlex.join(["python", "-m", f"benchmarks.{name}", *words])
         counts = "-".join(map(str, threads))
         self.path: Path = getattr(args, "output", FOLDER / f"{name}-{counts}-threads.json")
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(self.path.parent, error) from error
+        make_folder(self.path.parent)
         if self.path.is_dir() or self.path.suffix == ".png":
             raise UserError(f"--output {self.path}: choose the name of a JSON file")
         common = {n: getattr(args, n) for n in ("seed", "rounds", "steps") if hasattr(args, n)}

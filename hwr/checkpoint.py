@@ -21,7 +21,7 @@ import numpy as np
 
 from hwr.config import Config
 from hwr.errors import UserError
-from hwr.files import append_line, cannot_write, write_atomic
+from hwr.files import append_line, cannot_write, make_folder, write_atomic
 from tinynn import state
 from tinynn.nn import Module
 from tinynn.optim import EMA, Optimizer
@@ -37,15 +37,11 @@ def kept(epoch: int) -> str:
 
 def create_run(folder: Path, config: Config) -> None:
     """Make a run folder. UserError if it holds a run already, or cannot be written."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if (folder / CONFIG).exists():
-            raise UserError(
-                f"{folder} already holds a run; choose another --output-dir or, if the run was "
-                f"interrupted, go on with it by --resume {folder}"
-            )
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    if (make_folder(folder) / CONFIG).exists():
+        raise UserError(
+            f"{folder} already holds a run; choose another --output-dir or, if the run was "
+            f"interrupted, go on with it by --resume {folder}"
+        )
     write_atomic(folder / CONFIG, config.to_json())
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from contextlib import suppress
+from pathlib import Path
 
 from hwr.errors import UserError
 from tinynn.files import replace_file
@@ -34,6 +35,18 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> None:
         replace_file(path, data.encode() if isinstance(data, str) else data)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def make_folder(path: Path) -> Path:
+    """Make a folder, and those it lies in, unless it is there; returns it.
+
+    Raises :class:`~hwr.errors.UserError` if that is impossible.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return path
 
 
 def append_line(path: str | os.PathLike[str], text: str) -> None:

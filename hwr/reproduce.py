@@ -18,7 +18,7 @@ from typing import Any
 from hwr import command, tabulate
 from hwr.config import Config
 from hwr.errors import UserError
-from hwr.files import cannot_write, write_atomic
+from hwr.files import make_folder, write_atomic
 from hwr.progress import clock
 from hwr.recipes import Table, tables
 from hwr.report import style
@@ -163,7 +163,7 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
     outcomes = {t.name: Outcome.read(t.folder) for t in trials if t.done}
     folder = args.output_dir / table.name
     found = tabulate.results(table, outcomes, seeds_of(table, args))
-    write_atomic(made(folder) / tabulate.NAME, json.dumps(found, indent=1) + "\n")
+    write_atomic(make_folder(folder) / tabulate.NAME, json.dumps(found, indent=1) + "\n")
     if style.installed():
         for name, png in tabulate.drawn(found).items():
             write_atomic(folder / name, png)
@@ -174,15 +174,6 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
             report([str(outcomes[name].folder), "--output-dir", str(folder / name)])
     tabulate.document(found, folder).write(folder, "index")
     print(f"\n{table.title}\n{as_text(tabulate.comparison(found))}\npage: {folder / 'index.html'}")
-
-
-def made(folder: Path) -> Path:
-    """The folder, made if it was missing. UserError if that is impossible."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
-    return folder
 
 
 def as_text(table: PageTable) -> str:

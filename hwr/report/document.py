@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 
-from hwr.files import cannot_write, write_atomic
+from hwr.files import make_folder, write_atomic
 
 NUMBER = re.compile(
     r"[-+]?[\d,.:]*(e[-+]\d+)?( ± [\d.]+)?( %)?"
@@ -125,12 +125,11 @@ class Document:
 
     def write(self, folder: Path, name: str) -> None:
         """Write NAME.md with its pictures, and NAME.html. UserError if that is impossible."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise cannot_write(folder, error) from error
+        make_folder(folder)
         for picture in self.pictures():
-            write_atomic(folder / picture.name, picture.png)
+            path = folder / picture.name
+            make_folder(path.parent)
+            write_atomic(path, picture.png)
         write_atomic(folder / f"{name}.md", self.to_markdown())
         write_atomic(folder / f"{name}.html", self.to_html())
 
