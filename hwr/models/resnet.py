@@ -1,12 +1,15 @@
-"""ResNet-18, the network of Chi, Li and Huang's handwriting recogniser (P0).
+"""ResNet-18, the network of Chi, Li and Huang's handwriting recogniser (P0), and its relatives.
 
-Two stems: "7x7", a 7x7 convolution of stride 2 and a 3x3 max-pool of stride 2 as in the paper
-(28x28 images reach the last stage as 1x1 maps, where 8 of 9 taps of a 3x3 filter see only padding),
-and "3x3", one 3x3 convolution, the usual form for small images. State names are torchvision's.
+Deeper ones (34 and 50 layers), and plain ones, the same layers without shortcuts, to see what the
+shortcuts do. Two stems: "7x7", a 7x7 convolution of stride 2 and a 3x3 max-pool of stride 2 as in
+the paper (28x28 images reach the last stage as 1x1 maps, where 8 of 9 taps of a 3x3 filter see only
+padding), and "3x3", one 3x3 convolution, the usual form for small images. State names are
+torchvision's.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,32 +19,50 @@ from tinynn import functional as F
 from tinynn import nn
 from tinynn.tensor import Tensor
 
+Block = type[nn.BasicBlock] | type[nn.Bottleneck]
+
+DEPTHS: dict[int, tuple[Block, tuple[int, int, int, int]]] = {
+    18: (nn.BasicBlock, (2, 2, 2, 2)),  # blocks of each stage
+    34: (nn.BasicBlock, (3, 4, 6, 3)),
+    50: (nn.Bottleneck, (3, 4, 6, 3)),
+}
+
 
 def stage(
-    inputs: int, outputs: int, stride: int, shortcut: bool, generator: np.random.Generator | None
+    block: Block,
+    shortcut: bool,
+    generator: np.random.Generator | None,
+    inputs: int,
+    width: int,
+    count: int,
+    stride: int,
 ) -> nn.Sequential:
-    """Two BasicBlocks, the first of which changes the number of channels and halves the image."""
-    return nn.Sequential(
-        nn.BasicBlock(inputs, outputs, stride, shortcut, generator=generator),
-        nn.BasicBlock(outputs, outputs, 1, shortcut, generator=generator),
-    )
+    """`count` blocks, the first of which changes the number of channels and the image's size."""
+    options: dict[str, Any] = {"shortcut": shortcut, "generator": generator}
+    rest = (block(block.expansion * width, width, 1, **options) for _ in range(count - 1))
+    return nn.Sequential(block(inputs, width, stride, **options), *rest)
 
 
-@models.register("resnet18")
-class ResNet18(nn.Module):
+class ResNet(nn.Module):
     """(N, H, W, channels) -> logits (N, classes).
 
-    Stages of `width`, 2, 4 and 8 `width` channels; every stage but the first halves the image.
-    1 + 2 (2 + 2 + 2 + 2) + 1 = 18 layers. Without `shortcut` the blocks are plain stacks of layers.
+    Stages whose 3x3 convolutions have `width`, 2, 4 and 8 `width` channels; the first block of
+    every stage but the first halves the image. The layers that count towards the depth are the
+    stem, the convolutions of the blocks' branches and the last, fully connected one: 1 +
+    2 (2 + 2 + 2 + 2) + 1 = 18. Without `shortcut` the blocks are plain stacks of layers.
+
+    11,175,370 parameters at 18 layers, 21,283,530 at 34 and 23,522,250 at 50; without shortcuts
+    11,001,546, 21,109,706 and 20,745,674.
     Source: He et al. 2015 (Deep Residual Learning), table 1; filters drawn as in its section 3.4.
     """
 
     def __init__(
         self,
+        depth: int,
+        shortcut: bool = True,
         *,
         stem: str = "7x7",
         width: int = 64,
-        shortcut: bool = True,
         classes: int = 10,
         channels: int = 1,
         generator: np.random.Generator | None = None,
@@ -54,12 +75,14 @@ class ResNet18(nn.Module):
         )
         self.bn1 = nn.BatchNorm2d(width)
         self.maxpool = nn.MaxPool2d(3, 2, 1) if stem == "7x7" else nn.Identity()
-        self.layer1 = stage(width, width, 1, shortcut, generator)
-        self.layer2 = stage(width, 2 * width, 2, shortcut, generator)
-        self.layer3 = stage(2 * width, 4 * width, 2, shortcut, generator)
-        self.layer4 = stage(4 * width, 8 * width, 2, shortcut, generator)
+        block, (n1, n2, n3, n4) = DEPTHS[depth]
+        wide, make = block.expansion * width, partial(stage, block, shortcut, generator)
+        self.layer1 = make(width, width, n1, 1)
+        self.layer2 = make(wide, 2 * width, n2, 2)
+        self.layer3 = make(2 * wide, 4 * width, n3, 2)
+        self.layer4 = make(4 * wide, 8 * width, n4, 2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(8 * width, classes, generator=generator)
+        self.fc = nn.Linear(8 * wide, classes, generator=generator)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, 0.0, "fan_out", "relu", generator)
@@ -70,18 +93,6 @@ class ResNet18(nn.Module):
         return self.fc(F.flatten(self.avgpool(x), 1))
 
 
-@models.register("plain18")
-def plain18(
-    *,
-    stem: str = "7x7",
-    width: int = 64,
-    classes: int = 10,
-    channels: int = 1,
-    generator: np.random.Generator | None = None,
-) -> ResNet18:
-    """ResNet-18 without its shortcuts: 11,001,546 parameters, and the harder to train.
-
-    Source: He et al. 2015 (Deep Residual Learning), section 3.3, the plain network.
-    """
-    sizes = {"width": width, "classes": classes, "channels": channels}
-    return ResNet18(stem=stem, shortcut=False, generator=generator, **sizes)
+for depth in DEPTHS:
+    models.register(f"resnet{depth}")(partial(ResNet, depth, True))
+    models.register(f"plain{depth}")(partial(ResNet, depth, False))

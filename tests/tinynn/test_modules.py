@@ -81,12 +81,31 @@ def test_a_basic_block_has_the_names_of_torchvision() -> None:
     ]
 
 
+def test_a_bottleneck_has_the_names_of_torchvision() -> None:
+    block = nn.Bottleneck(4, 2, 2)
+    shapes = {name: p.shape for name, p in block.named_parameters() if name.endswith("weight")}
+    assert shapes == {
+        "conv1.weight": (2, 1, 1, 4),
+        "bn1.weight": (2,),
+        "conv2.weight": (2, 3, 3, 2),
+        "bn2.weight": (2,),
+        "conv3.weight": (8, 1, 1, 2),
+        "bn3.weight": (8,),
+        "downsample.0.weight": (8, 1, 1, 4),
+        "downsample.1.weight": (8,),
+    }
+    assert nn.Bottleneck(8, 2).downsample is None  # the shortcut is x itself
+
+
 def test_a_plain_block_has_no_shortcut() -> None:
     block = nn.BasicBlock(2, 2, shortcut=False).eval()
     nn.init.zeros_(block.bn2.weight)
     x = tn.Tensor(np.ones((1, 4, 4, 2), "float32"))
     assert not block(x).numpy().any()
     assert nn.BasicBlock(2, 4, 2, shortcut=False).downsample is None
+    bottleneck = nn.Bottleneck(8, 2, shortcut=False).eval()
+    nn.init.zeros_(bottleneck.bn3.weight)
+    assert not bottleneck(tn.Tensor(np.ones((1, 4, 4, 8), "float32"))).numpy().any()
 
 
 def test_an_mbconv_has_the_names_of_torchvision() -> None:

@@ -17,7 +17,7 @@ import pytest
 import tinynn as tn
 from hwr import models
 from tinynn import functional as F
-from tinynn import optim
+from tinynn import nn, optim
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinynn[torch]'")
 
@@ -48,6 +48,34 @@ class Block(torch.nn.Module):  # type: ignore[name-defined]
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(y)) + shortcut)
+
+
+class TorchBottleneck(torch.nn.Module):  # type: ignore[name-defined]
+    """torchvision's Bottleneck: the stride is the 3x3 convolution's."""
+
+    def __init__(self, inputs: int, width: int, stride: int, shortcut: bool):
+        super().__init__()
+        outputs = 4 * width
+        self.conv1 = torch.nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = torch.nn.BatchNorm2d(width)
+        self.conv2 = torch.nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = torch.nn.BatchNorm2d(width)
+        self.conv3 = torch.nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = torch.nn.BatchNorm2d(outputs)
+        self.shortcut, self.downsample = shortcut, None
+        if shortcut and (stride != 1 or inputs != outputs):
+            self.downsample = torch.nn.Sequential(
+                torch.nn.Conv2d(inputs, outputs, 1, stride, bias=False),
+                torch.nn.BatchNorm2d(outputs),
+            )
+        self.relu = torch.nn.ReLU()
+
+    def forward(self, x: Any) -> Any:
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn3(self.conv3(self.relu(self.bn2(self.conv2(y)))))
+        if self.shortcut:
+            y = y + (x if self.downsample is None else self.downsample(x))
+        return self.relu(y)
 
 
 class TorchResNet18(torch.nn.Module):  # type: ignore[name-defined]
@@ -224,6 +252,43 @@ def test_forward_and_backward(
     a, b = gradients(ours, theirs)
     for name in a:
         assert distance({name: a[name]}, {name: b[name]}) < 100 * tolerance, name
+
+
+BOTTLENECKS = [  # input channels, width, stride, shortcut
+    (16, 4, 1, True),  # the shortcut is x itself
+    (6, 4, 2, True),
+    (16, 4, 1, False),
+    (6, 4, 2, False),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("inputs", "width", "stride", "shortcut"), BOTTLENECKS)
+def test_bottleneck(
+    inputs: int, width: int, stride: int, shortcut: bool, dtype: str, backend: Any
+) -> None:
+    torch.manual_seed(0)
+    theirs = TorchBottleneck(inputs, width, stride, shortcut).to(getattr(torch, dtype))
+    ours = nn.Bottleneck(inputs, width, stride, shortcut)
+    ours.astype(dtype)
+    tn.state.from_torch(ours, theirs.state_dict())
+    for seed in range(200):  # the first that stay clear of the kinks, as in `batch`
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(3, 6, 5, inputs)).astype(dtype)
+        nchw = torch.tensor(x).permute(0, 3, 1, 2).contiguous().requires_grad_()
+        if distance_to_kinks(theirs, nchw) > 1e-5:
+            break
+    mine, nhwc = tn.Tensor(x, requires_grad=True), (0, 2, 3, 1)
+    y, expected = ours(mine), theirs(nchw)
+    dy = rng.normal(size=y.shape).astype(dtype)
+    y.backward(dy)
+    expected.backward(torch.tensor(dy).permute(0, 3, 1, 2))
+    tolerance = TOLERANCE[dtype]
+    output = expected.detach().permute(nhwc).numpy()
+    assert distance({"y": y.data}, {"y": output}) < tolerance
+    assert distance({"dx": mine.grad}, {"dx": nchw.grad.permute(nhwc).numpy()}) < tolerance
+    assert distance(*gradients(ours, theirs)) < tolerance
+    assert distance(*statistics(ours, theirs)) < tolerance
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -1,7 +1,14 @@
 """Modules: layers that own parameters, and the containers that hold them."""
 
 from tinynn.nn import init
-from tinynn.nn.blocks import BasicBlock, Conv2dNormActivation, MBConv, SqueezeExcitation
+from tinynn.nn.blocks import (
+    BasicBlock,
+    Bottleneck,
+    Conv2dNormActivation,
+    MBConv,
+    ResidualBlock,
+    SqueezeExcitation,
+)
 from tinynn.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,

@@ -12,40 +12,105 @@ from tinynn.nn.module import Module, Sequential
 from tinynn.tensor import Tensor
 
 
-class BasicBlock(Module):
-    """relu(bn2(conv2(relu(bn1(conv1 x)))) + shortcut), two 3x3 convolutions around a shortcut.
+class ResidualBlock(Module):
+    """y = relu(F(x) + shortcut): what BasicBlock and Bottleneck share. Subclasses define F, `branch`.
 
-    (N, H, W, in_channels) -> (N, H/stride, W/stride, out_channels). The shortcut is x itself, so
-    d loss/dx = d loss/dy (1 + dF/dx): the "1" reaches every layer however deep. Where the shape
-    changes it is a 1x1 convolution (`downsample`), option B of the paper. With `shortcut` False
-    there is none, as in the plain networks that the paper compares with.
-    Source: He et al. 2015 (Deep Residual Learning), figure 2 and eq. 1-2.
+    The shortcut is x itself, so d loss/dx = d loss/dy (1 + dF/dx): the "1" reaches every layer
+    however deep. Where the shape changes it is a 1x1 convolution (`downsample`), option B of the
+    paper. With `shortcut` False there is none: the plain networks that the paper compares with.
+    Source: He et al. 2015 (Deep Residual Learning), eq. 1-2.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        stride: int = 1,
-        shortcut: bool = True,
-        *,
-        generator: Generator = None,
-    ):
-        options: dict[str, Any] = {"bias": False, "generator": generator}
-        self.conv1 = Conv2d(in_channels, out_channels, 3, stride, 1, **options)
-        self.bn1 = BatchNorm2d(out_channels)
-        self.conv2 = Conv2d(out_channels, out_channels, 3, 1, 1, **options)
-        self.bn2 = BatchNorm2d(out_channels)
+    expansion = 1  # channels of the output over those of the 3x3 convolutions
+    shortcut: bool
+    downsample: Sequential | None
+
+    def add_shortcut(
+        self, in_channels: int, out_channels: int, stride: int, shortcut: bool, options: Any
+    ) -> None:
+        """Define the shortcut; after the branch, whose weights come first in torchvision."""
         self.shortcut, self.downsample = shortcut, None
         if shortcut and (stride != 1 or in_channels != out_channels):
             self.downsample = Sequential(
                 Conv2d(in_channels, out_channels, 1, stride, **options), BatchNorm2d(out_channels)
             )
 
+    def branch(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
+        """F(x), and optionally the sum and the ReLU after it in the same kernel."""
+        raise NotImplementedError(f"{type(self).__name__} does not define branch")
+
+    def carried(self, x: Any) -> Any:
+        """What the shortcut adds to F(x): x, its projection, or None in a plain block."""
+        if not self.shortcut:
+            return None
+        return self.downsample(x) if self.downsample else x
+
     def forward(self, x: Any) -> Tensor:
-        shortcut = self.downsample(x) if self.downsample else x
+        return self.branch(x, residual=self.carried(x), relu=True)
+
+
+class BasicBlock(ResidualBlock):
+    """relu(bn2(conv2(relu(bn1(conv1 x)))) + shortcut), two 3x3 convolutions around a shortcut.
+
+    (N, H, W, in_channels) -> (N, H/stride, W/stride, channels).
+    Source: He et al. 2015 (Deep Residual Learning), figure 2.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        shortcut: bool = True,
+        *,
+        generator: Generator = None,
+    ):
+        options: dict[str, Any] = {"bias": False, "generator": generator}
+        self.conv1 = Conv2d(in_channels, channels, 3, stride, 1, **options)
+        self.bn1 = BatchNorm2d(channels)
+        self.conv2 = Conv2d(channels, channels, 3, 1, 1, **options)
+        self.bn2 = BatchNorm2d(channels)
+        self.add_shortcut(in_channels, channels, stride, shortcut, options)
+
+    def branch(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
         y = self.bn1(self.conv1(x), relu=True)
-        return self.bn2(self.conv2(y), residual=shortcut if self.shortcut else None, relu=True)
+        return self.bn2(self.conv2(y), residual=residual, relu=relu)
+
+
+class Bottleneck(ResidualBlock):
+    """relu(bn3(conv3(relu(bn2(conv2(relu(bn1(conv1 x))))))) + shortcut): 1x1, 3x3, 1x1.
+
+    (N, H, W, in_channels) -> (N, H/stride, W/stride, 4 channels): the first convolution narrows
+    to `channels`, so that the 3x3 one is cheap, and the last widens. The stride is the 3x3's, as
+    torchvision has it ("v1.5"); in the paper it is the first one's.
+    Source: He et al. 2015 (Deep Residual Learning), figure 5.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        shortcut: bool = True,
+        *,
+        generator: Generator = None,
+    ):
+        out_channels = self.expansion * channels
+        options: dict[str, Any] = {"bias": False, "generator": generator}
+        self.conv1 = Conv2d(in_channels, channels, 1, **options)
+        self.bn1 = BatchNorm2d(channels)
+        self.conv2 = Conv2d(channels, channels, 3, stride, 1, **options)
+        self.bn2 = BatchNorm2d(channels)
+        self.conv3 = Conv2d(channels, out_channels, 1, **options)
+        self.bn3 = BatchNorm2d(out_channels)
+        self.add_shortcut(in_channels, out_channels, stride, shortcut, options)
+
+    def branch(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
+        y = self.bn1(self.conv1(x), relu=True)
+        y = self.bn2(self.conv2(y), relu=True)
+        return self.bn3(self.conv3(y), residual=residual, relu=relu)
 
 
 class Conv2dNormActivation(Sequential):
@@ -125,6 +190,15 @@ class MBConv(Module):
         self.stochastic_depth = StochasticDepth(drop_probability, "row", generator=generator)
         self.shortcut = stride == 1 and in_channels == out_channels
 
-    def forward(self, x: Any) -> Tensor:
+    def branch(self, x: Any) -> Tensor:
+        """F(x), before the sum."""
         y = self.block(x)
-        return x + self.stochastic_depth(y) if self.shortcut else y
+        return self.stochastic_depth(y) if self.shortcut else y
+
+    def carried(self, x: Any) -> Any:
+        """What the shortcut adds to F(x): x, or None where the shape changes."""
+        return x if self.shortcut else None
+
+    def forward(self, x: Any) -> Tensor:
+        y = self.branch(x)
+        return x + y if self.shortcut else y
