@@ -100,16 +100,19 @@ def conv_sizes(
 ) -> tuple[int, int, int, int]:
     """weights, live weights, multiply-adds and valid multiply-adds of a convolution."""
     oc, kh, kw, c = module.weight.shape
-    size = x_shape[1], x_shape[2]
-    window = module.kernel_size, module.stride, module.dilation
-    padding = resolve_padding(module.padding, size, *window)
-    axes = [
-        (x_shape[1 + a], (kh, kw)[a], module.stride[a], padding[a], module.dilation[a])
-        for a in (0, 1)
-    ]
+    axes = conv_axes(module, x_shape)
     live = oc * c * len(live_taps(*axes[0])) * len(live_taps(*axes[1]))
     work = oc * c * kh * kw * y_shape[1] * y_shape[2]
     return module.weight.size, live, work, oc * c * tap_visits(*axes[0]) * tap_visits(*axes[1])
+
+
+def conv_axes(module: nn.Conv2d, x_shape: tuple[int, ...]) -> list[Any]:
+    """What `live_taps` and `tap_visits` ask of a convolution's height, and of its width."""
+    size = x_shape[1], x_shape[2]
+    window = module.kernel_size, module.stride, module.dilation
+    padding = resolve_padding(module.padding, size, *window)
+    kernel, stride, dilation = window
+    return [(size[a], kernel[a], stride[a], padding[a], dilation[a]) for a in (0, 1)]
 
 
 def table(rows: list[Layer]) -> str:

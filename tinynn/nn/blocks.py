@@ -13,7 +13,7 @@ from tinynn.tensor import Tensor
 
 
 class ResidualBlock(Module):
-    """y = relu(F(x) + shortcut): what BasicBlock and Bottleneck share. Subclasses define F, `branch`.
+    """y = relu(F(x) + shortcut), as BasicBlock and Bottleneck; these define F in `branch`.
 
     The shortcut is x itself, so d loss/dx = d loss/dy (1 + dF/dx): the "1" reaches every layer
     however deep. Where the shape changes it is a 1x1 convolution (`downsample`), option B of the
