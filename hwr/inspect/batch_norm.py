@@ -27,7 +27,6 @@ class Statistics:
 
     def figures(self) -> dict[str, Any]:
         """The numbers of it."""
-        folds = np.exp(np.abs(np.log(self.ratio)))  # times as large or as small
         return {
             "name": self.name,
             "channels": len(self.shift),
@@ -37,7 +36,6 @@ class Statistics:
             "median_ratio": float(np.median(self.ratio)),
             "lowest_ratio": float(self.ratio.min()),
             "highest_ratio": float(self.ratio.max()),
-            "largest_fold": float(folds.max()),
         }
 
 

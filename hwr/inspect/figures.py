@@ -134,27 +134,19 @@ def add_taps(axes: Any, row: int, layer: Taps) -> None:
             color = OURS if layer.live[i][j] else "white"
             area.add_artist(Rectangle(corner, side / kw, side / kh, facecolor=color,
                                       edgecolor=GUIDE, lw=0.5))  # fmt: skip
-    axes.add_artist(
-        AnnotationBbox(
-            area,
-            (0, row),
-            xybox=(-20, 0),
-            xycoords="data",
-            boxcoords="offset points",
-            frameon=False,
-            pad=0,
-        )  # fmt: skip
-    )
+    beside = {"xybox": (-20, 0), "boxcoords": "offset points", "frameon": False, "pad": 0}
+    axes.add_artist(AnnotationBbox(area, (0, row), **beside))
 
 
 def logarithmic(axes: Any) -> None:
-    """A logarithmic x axis with plain numbers: powers of 10, and where these are few, others."""
+    """A logarithmic x axis with plain numbers: powers of 10, and more where these are few."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    few = high / low < 100
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,)))
+    digits = {6.0: (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8), 100.0: (1, 2, 5), np.inf: (1,)}
+    subs = next(subs for most, subs in digits.items() if high / low <= most)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 

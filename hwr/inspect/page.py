@@ -135,7 +135,8 @@ def add_taps(document: Document, inside: Inside) -> None:
     text = (
         f"{dead:,} of {weights:,} weights ({share:.0f} %) stand on taps that see nothing but "
         "padding at every position, because the images are so small there. Such a weight adds "
-        "nothing to any output and receives no gradient: it keeps the value it was drawn with. "
+        "nothing to any output and receives no gradient: it keeps the value it was drawn with, "
+        "unless weight decay shrinks it. "
         "This follows from the sizes alone."
         if dead
         else "None: every tap of every filter sees the image at some position."
@@ -181,14 +182,17 @@ def add_batch_norms(document: Document, inside: Inside) -> None:
         return
     rows = [layer.figures() for layer in layers]
     shift = max(rows, key=lambda row: row["largest_shift"])
-    fold = max(rows, key=lambda row: row["largest_fold"])
+    low = min(rows, key=lambda row: row["lowest_ratio"])
+    high = max(rows, key=lambda row: row["highest_ratio"])
     document.add(
         Paragraph(
             f"In training each channel is normalised by the mean and variance of the batch, here "
             f"of {inside.batch.size} images; in evaluation by running averages of these. The "
-            f"largest deviations: a mean off by {shift['largest_shift']:.2f} running standard "
-            f"deviations in `{shift['name']}`, and a variance {fold['largest_fold']:.2f} times as "
-            f"large or as small in `{fold['name']}`."
+            f"largest deviations: a mean {shift['largest_shift']:.2f} running standard deviations "
+            f"off in `{shift['name']}`, and variances from {low['lowest_ratio']:.2f} times the "
+            f"running one in `{low['name']}` to {high['highest_ratio']:.2f} times in "
+            f"`{high['name']}`. A layer whose input was just normalised with this very batch "
+            "deviates less than one that reads a sum with a shortcut."
         )
     )
     header = ["layer", "channels", "values each", "median shift", "largest shift"]
@@ -279,10 +283,14 @@ def summary(inside: Inside) -> Sequence[str]:
     )
     if batch.statistics:
         rows = [each.figures() for each in batch.statistics]
-        shift, fold = (max(row[name] for row in rows) for name in ("largest_shift", "largest_fold"))
+        shift = max(row["largest_shift"] for row in rows)
+        low, high = (
+            min(row["lowest_ratio"] for row in rows),
+            max(row["highest_ratio"] for row in rows),
+        )
         lines.append(
-            f"batch norms: means up to {shift:.2f} running standard deviations off, variances up "
-            f"to {fold:.2f} times as large or as small"
+            f"batch norms: means up to {shift:.2f} running standard deviations off, variances "
+            f"{low:.2f} to {high:.2f} times the running ones"
         )
     else:
         lines.append("no batch norms")

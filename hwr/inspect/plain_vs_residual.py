@@ -41,10 +41,10 @@ LAST_STEPS = 0.1  # share of the steps whose mean is called the loss at the end
 class Trained:
     """One network's training.
 
-    `losses` in nats, one a step; fewer than were asked for if the last is not finite, which is
-    left out. `layers[i]` weight layers lie between the image and the place where `start[i]` and
-    `end[i]` = ||dL/dx|| are measured, before and after training: the first block's input and every
-    block's output.
+    `losses` in nats, one a step; fewer than were asked for if the next one was not finite.
+    `layers[i]` weight layers lie between the image and the place where `start[i]` and `end[i]` =
+    ||dL/dx|| are measured, before and after training: the first block's input and every block's
+    output. `end` is empty after a loss that was not finite.
     """
 
     name: str
@@ -57,15 +57,14 @@ class Trained:
     seconds: float
 
     @property
-    def growth(self) -> float:
-        """The gradient at the first block's input over that at the last block's output, before
-        training."""
-        return self.start[0] / self.start[-1]
-
-    @property
     def last_loss(self) -> float:
         """The mean loss of the last steps."""
         return float(np.mean(self.losses[-max(1, round(LAST_STEPS * len(self.losses))) :]))
+
+
+def growth(gradients: Sequence[float]) -> float:
+    """The gradient at the first block's input over that at the last block's output."""
+    return gradients[0] / gradients[-1]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -151,8 +150,8 @@ def compare(args: argparse.Namespace, loader: Loader) -> list[Trained]:
                 trained = train(f"{kind}{depth}", depth, args, loader, bar)
                 found.append(trained)
                 print(
-                    f"{trained.name}: gradient grows {trained.growth:,.3g} times on its way to the "
-                    f"first block; loss {trained.losses[0]:.3f}, at the end "
+                    f"{trained.name}: the gradient grows {growth(trained.start):,.3g} times on "
+                    f"its way to the first block; loss {trained.losses[0]:.3f}, at the end "
                     f"{trained.last_loss:.3f}; {clock(trained.seconds)}",
                     flush=True,
                 )
@@ -179,7 +178,8 @@ def train(
         optimizer.step()
         bar.update(depth, loss=losses[-1])
     seconds = bar.seconds - began
-    _, end = gradient_by_depth(model, *first)
+    finished = len(losses) == args.steps
+    end = gradient_by_depth(model, *first)[1] if finished else []
     parameters = sum(p.size for p in model.parameters())
     return Trained(name, depth, parameters, losses, layers, start, end, seconds)
 
@@ -246,8 +246,8 @@ def page(settings: dict[str, Any], found: Sequence[Trained]) -> Document:
                 [
                     f"`{each.name}`",
                     f"{each.parameters:,}",
-                    f"{each.growth:,.3g}",
-                    f"{each.end[0] / each.end[-1]:,.3g}",
+                    f"{growth(each.start):,.3g}",
+                    f"{growth(each.end):,.3g}" if each.end else "",
                     f"{each.losses[0]:.3f}",
                     f"{each.last_loss:.3f}",
                     f"{len(each.losses):,}",
@@ -273,7 +273,15 @@ def draw(figure: Any, found: Sequence[Trained]) -> None:
         for each in (each for each in found if each.depth == depth):
             color = KINDS[each.name.removesuffix(str(depth))]
             above.plot(each.layers, each.start, "o-", color=color, ms=3.5, lw=1.4)
-            above.plot(each.layers, each.end, "o--", color=color, ms=3.5, lw=1, mfc="white")
+            above.plot(
+                each.layers[: len(each.end)],
+                each.end,
+                "o--",
+                color=color,
+                ms=3.5,
+                lw=1,
+                mfc="white",
+            )
             steps = np.arange(1, len(each.losses) + 1)
             below.plot(steps, each.losses, color=color, lw=0.5, alpha=0.25)
             below.plot(steps, smooth(each.losses), color=color, lw=1.8)

@@ -9,6 +9,7 @@ def test_commands_start_without_heavy_packages(spawn: Callable[..., Popen[str]])
     for lines in (
         "import hwr",
         "import hwr.train, hwr.evaluate, hwr.data.__main__, hwr.report.__main__",
+        "import hwr.inspect.__main__",
         "import hwr.train as t\ntry: t.main(['--help'])\nexcept SystemExit: pass",
         "import hwr.evaluate as t\ntry: t.main(['--help'])\nexcept SystemExit: pass",
         "import hwr.reproduce as t\ntry: t.main(['--help'])\nexcept SystemExit: pass",
