@@ -56,13 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         size = args.batch_size or config.recipe.batch_size
         inside = look(config, model, dataset, args.image, size, moments)
     recipe = config.recipe
-    values: dict[str, Any] = {"run": str(args.run), "recipe": recipe.name}
+    values: dict[str, Any] = {"run": args.run.resolve().name, "recipe": recipe.name}
     values |= {"model": recipe.network, "seed": config.seed, "checkpoint": args.weights}
     values |= {"machine": machine(), **inside.figures()}
     folder: Path = args.output_dir or args.run / "inspect"
     about = f"{recipe.network}, trained as {recipe.name} for {recipe.epochs} epochs, seed "
     about += f"{config.seed}; the {args.weights} weights."
-    document = page(inside, f"Inside {args.run.name}", about)
+    document = page(inside, f"Inside {values['run']}", about)
     document.write(folder, "inside")
     text = json.dumps(values, indent=1)
     write_atomic(folder / "inside.json", text + "\n")

@@ -134,7 +134,12 @@ def add_taps(axes: Any, row: int, layer: Taps) -> None:
             color = OURS if layer.live[i][j] else "white"
             area.add_artist(Rectangle(corner, side / kw, side / kh, facecolor=color,
                                       edgecolor=GUIDE, lw=0.5))  # fmt: skip
-    beside = {"xybox": (-20, 0), "boxcoords": "offset points", "frameon": False, "pad": 0}
+    beside: dict[str, Any] = {
+        "xybox": (-20, 0),
+        "boxcoords": "offset points",
+        "frameon": False,
+        "pad": 0,
+    }
     axes.add_artist(AnnotationBbox(area, (0, row), **beside))
 
 
@@ -144,8 +149,9 @@ def logarithmic(axes: Any) -> None:
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    digits = {6.0: (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8), 100.0: (1, 2, 5), np.inf: (1,)}
-    subs = next(subs for most, subs in digits.items() if high / low <= most)
+    subs: tuple[float, ...] = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8)
+    if high / low > 6:
+        subs = (1, 2, 5) if high / low < 100 else (1,)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
