@@ -39,7 +39,7 @@ def pages(found: Sequence[Activation]) -> Iterator[list[Activation]]:
 def activations(figure: Any, page: Sequence[Activation]) -> None:
     """A sheet of channels for each layer: red above 0, blue below, white 0."""
     sheets = [sheet(maps_of(each.values), WIDTH) for each in page]
-    height = sum(len(each) + TITLE for each in sheets)
+    height = TITLE // 4 + sum(len(each) + TITLE for each in sheets)
     width = max(WIDTH, *(each.shape[1] for each in sheets))
     figure.set_layout_engine("none")  # every sheet has one scale
     figure.set_size_inches(INCHES, INCHES / width * height)

@@ -191,8 +191,7 @@ def add_batch_norms(document: Document, inside: Inside) -> None:
             f"largest deviations: a mean {shift['largest_shift']:.2f} running standard deviations "
             f"off in `{shift['name']}`, and variances from {low['lowest_ratio']:.2f} times the "
             f"running one in `{low['name']}` to {high['highest_ratio']:.2f} times in "
-            f"`{high['name']}`. A layer whose input was just normalised with this very batch "
-            "deviates less than one that reads a sum with a shortcut."
+            f"`{high['name']}`."
         )
     )
     header = ["layer", "channels", "values each", "median shift", "largest shift"]
