@@ -44,7 +44,7 @@ class Trained:
     `losses` in nats, one a step; fewer than were asked for if the next one was not finite.
     `layers[i]` weight layers lie between the image and the place where `start[i]` and `end[i]` =
     ||dL/dx|| are measured, before and after training: the first block's input and every block's
-    output. `end` is empty after a loss that was not finite.
+    output. `end` is empty if it is not finite.
     """
 
     name: str
@@ -65,6 +65,12 @@ class Trained:
 def growth(gradients: Sequence[float]) -> float:
     """The gradient at the first block's input over that at the last block's output."""
     return gradients[0] / gradients[-1]
+
+
+def times(gradients: Sequence[float]) -> str:
+    """The growth as pages show it."""
+    value = growth(gradients)
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -150,7 +156,7 @@ def compare(args: argparse.Namespace, loader: Loader) -> list[Trained]:
                 trained = train(f"{kind}{depth}", depth, args, loader, bar)
                 found.append(trained)
                 print(
-                    f"{trained.name}: the gradient grows {growth(trained.start):,.3g} times on "
+                    f"{trained.name}: the gradient grows {times(trained.start)} times on "
                     f"its way to the first block; loss {trained.losses[0]:.3f}, at the end "
                     f"{trained.last_loss:.3f}; {clock(trained.seconds)}",
                     flush=True,
@@ -178,8 +184,8 @@ def train(
         optimizer.step()
         bar.update(depth, loss=losses[-1])
     seconds = bar.seconds - began
-    finished = len(losses) == args.steps
-    end = gradient_by_depth(model, *first)[1] if finished else []
+    _, end = gradient_by_depth(model, *first)
+    end = end if np.isfinite(end).all() else []
     parameters = sum(p.size for p in model.parameters())
     return Trained(name, depth, parameters, losses, layers, start, end, seconds)
 
@@ -254,9 +260,9 @@ def table(found: Sequence[Trained]) -> Table:
     rows = []
     for each in found:
         layers = each.layers[-1] - each.layers[0]
-        row = [f"`{each.name}`", f"{each.parameters:,}", f"{growth(each.start):,.3g}"]
+        row = [f"`{each.name}`", f"{each.parameters:,}", times(each.start)]
         row += [f"{growth(each.start) ** (1 / layers):.3f}"]
-        row += [f"{growth(each.end):,.3g}" if each.end else ""]
+        row += [times(each.end) if each.end else ""]
         row += [f"{each.losses[0]:.3f}", f"{each.last_loss:.3f}"]
         rows.append([*row, f"{len(each.losses):,}", f"{each.seconds:.0f}"])
     caption = (
