@@ -83,6 +83,7 @@ def shortcuts(figure: Any, blocks: Sequence[Shortcut]) -> None:
     for row, block in enumerate(blocks):
         if block.share is not None:
             text = f"{100 * block.share:.0f} %" + " (projection)" * (block.way == "projection")
+            text = "no shortcut" if block.way == "none" else text
             right.text(0.015, row, text, va="center", fontsize=8, color="white")
     right.axvline(0.5, color="white", lw=1, ls=":")
     right.set_xlim(0, 1.03)
@@ -90,7 +91,7 @@ def shortcuts(figure: Any, blocks: Sequence[Shortcut]) -> None:
     figure.get_layout_engine().set(wspace=0.05)
     right.set_title("The way its gradient came back", loc="left", fontsize=10)
     left.set_yticks(rows, [b.name for b in blocks], fontsize=9)
-    left.invert_yaxis()
+    left.set_ylim(len(blocks) - 0.4, -0.6)
     for axes in (left, right):
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.06), ncols=2, frameon=False, fontsize=8)
 
@@ -149,7 +150,7 @@ def logarithmic(axes: Any) -> None:
 
     axes.set_xscale("log")
     low, high = axes.get_xlim()
-    subs: tuple[float, ...] = (1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8)
+    subs: tuple[float, ...] = (1, 1.5, 2, 3, 4, 5, 6, 7, 8)
     if high / low > 6:
         subs = (1, 2, 5) if high / low < 100 else (1,)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
