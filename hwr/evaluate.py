@@ -116,8 +116,9 @@ def create_model(config: Config, generator: np.random.Generator | None = None) -
     recipe = config.recipe
     names = "classes", "channels"
     sizes: dict[str, Any] = {name: config.facts[name] for name in names if name in config.facts}
-    if recipe.image_size is not None and "size" in models.options_of(recipe.model):
-        sizes["size"] = recipe.image_size
+    size = recipe.image_size or config.facts.get("image_size")
+    if size is not None and "size" in models.options_of(recipe.model):
+        sizes["size"] = size
     return models.create(recipe.model, generator=generator, **(sizes | dict(recipe.model_options)))
 
 

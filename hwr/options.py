@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hwr import checkpoint
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr import checkpoint, data
 from hwr.command import AUGMENT_HELP, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.errors import UserError
@@ -19,7 +23,7 @@ from tinynn.kernels.threads import usable_cpus
 
 RUNS = Path("runs")
 RECIPE_FIELDS = (
-    "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum", "weight_decay",
+    "dataset", "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum", "weight_decay",
     "label_smoothing", "ema_decay", "validation", "patience", "augment", "image_size", "mean",
     "std",
 )  # fmt: skip
@@ -50,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     cpus = f"{usable_cpus()}, the processors here"
     option("--recipe", "NAME", DEFAULT, "the experiment; --list-recipes shows them")
     option("--model", "NAME", default.model, "the network")
+    option("--dataset", "NAME", default.dataset, "the images; python -m hwr.data list shows them")
     option("--stem", "STEM", stem, "ResNet's first layer, 7x7 or 3x3")
     option("--width", "N", width, "channels of the first stage", count(1))
     p.add_argument(
@@ -86,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     option("--seed", "N", 0, "decides everything that is random", count(0))
     option("--backend", "NAME", "numpy", f"one of {', '.join(backend_names())}")
     option("--threads", "N", cpus, "threads the kernels use", count(1))
-    option("--data-dir", "DIR", "the data inside the package", "folder of the data", absolute)
+    option("--data-dir", "DIR", "HWR_DATA, else the user's cache", "folder of the data", absolute)
     option("--output-dir", "DIR", RUNS / "RECIPE", "folder of this run", Path)
     option(
         "--resume",
@@ -137,7 +142,10 @@ def configure(typed: dict[str, Any]) -> Config:
         name = "-".join([model, *map(str, options.values())])
         changes |= {"name": name, "paper": f"no paper's: {recipe.name} with another network"}
         changes |= {"note": "", "claimed": {}, "model_options": options}
-    recipe = replace(recipe, **changes)
+    if typed.get("dataset", recipe.dataset) != recipe.dataset:
+        recipe = on_dataset(replace(recipe, **changes), typed)
+    else:
+        recipe = replace(recipe, **changes)
     if "momentum" in typed and recipe.optimizer != "sgd":
         raise UserError(
             f"--momentum {typed['momentum']:g} is for SGD, but the optimizer is "
@@ -152,6 +160,37 @@ def typed_options(typed: dict[str, Any]) -> dict[str, Any]:
     """The options of the network among what was typed."""
     named = {name: typed[name] for name in MODEL_OPTIONS if name in typed}
     return named | dict(typed.get("model_option", []))
+
+
+def on_dataset(recipe: Recipe, typed: dict[str, Any]) -> Recipe:
+    """The recipe on another dataset than its own, as far as the options typed leave it open.
+
+    Mean and standard deviation become those of that dataset's training images, unless the recipe
+    takes plain pixels / 255. No more than a tenth of them is held out. A smaller image size than
+    theirs is dropped. And no paper claims anything about it.
+    """
+    train = data.load(recipe.dataset, split="train", data_dir=typed.get("data_dir"))
+    changes: dict[str, Any] = {
+        "name": f"{recipe.name}-{recipe.dataset}",
+        "paper": f"no paper's: {recipe.name} on {recipe.dataset}",
+        "claimed": {},
+        "validation": min(recipe.validation, len(train) // 10),
+    }
+    if (recipe.mean, recipe.std) != (0, 1):
+        changes |= mean_and_std(train.images)
+    if recipe.image_size is not None and recipe.image_size < max(train.images.shape[1:3]):
+        changes["image_size"] = None
+    typed_fields = set(typed) - {"dataset"}
+    return replace(recipe, **{k: v for k, v in changes.items() if k not in typed_fields})
+
+
+def mean_and_std(images: NDArray[np.uint8]) -> dict[str, float]:
+    """Of pixel / 255, to four places."""
+    counts = np.bincount(images.ravel(), minlength=256)
+    levels = np.arange(256) / 255
+    mean = float(counts @ levels / images.size)
+    std = math.sqrt(float(counts @ (levels - mean) ** 2 / images.size))
+    return {"mean": round(mean, 4), "std": max(round(std, 4), 1e-4)}
 
 
 def free_folder(name: str) -> Path:

@@ -189,7 +189,9 @@ def with_data_facts(config: Config, train: Dataset, held_out: Dataset | None) ->
         "classes": len(train.classes),
         "class_names": list(train.classes),
         "channels": train.images.shape[3],
+        "image_size": max(train.images.shape[1:3]),
         "train_images": len(train),
+        "data_note": train.note,
         "train_split": data.split_hash(train.indices),
         "validation_split": data.split_hash(held_out.indices) if held_out else None,
     }

@@ -194,9 +194,10 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
     checkpoint.rewind_metrics(folder, run.epoch)
     checkpoint.remove_leftovers(folder)
     held_out = f", {recipe.validation:,} held out" if recipe.validation else ""
+    note = f" ({facts['data_note']})" if facts["data_note"] else ""
     print(
         f"{recipe.name}: {recipe.network}, {facts['parameters']:,} parameters\n"
-        f"{recipe.dataset}: {facts['train_images']:,} images to train{held_out}\n"
+        f"{recipe.dataset}: {facts['train_images']:,} images to train{held_out}{note}\n"
         f"epochs {recipe.epochs}, batches an epoch {run.batches:,}, "
         f"batch size {recipe.batch_size}, {recipe.optimizer} at {recipe.lr:g} ({recipe.schedule}), "
         f"seed {run.config.seed}, backend {run.config.backend}, threads {run.config.threads}\n"

@@ -1,15 +1,13 @@
 """What a dataset is, and how a part of one is held out for validation."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hwr.errors import DataError, UserError
-from hwr.registry import Registry
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +18,8 @@ class Dataset:
     ``selection`` the positions of these images in the split as loaded, ``None`` for all of it;
     ``doubted`` the images, by their position in the split as loaded, whose label people who looked
     did not agree with, and the label that most of them gave instead, ``None`` if none had most.
+    ``groups`` says by kind (``"writer"``, ``"sheet"``) what each image belongs to, where it is
+    known; ``note`` what a reader of results must know.
 
     Raises :class:`~hwr.errors.DataError` if the arrays contradict this or one another.
     """
@@ -31,6 +31,8 @@ class Dataset:
     classes: tuple[str, ...]
     selection: NDArray[np.int64] | None = None
     doubted: Mapping[int, int | None] = field(default_factory=dict)
+    groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    note: str = ""
 
     def __post_init__(self) -> None:
         where, count = f"{self.name} {self.split}", len(self.images)
@@ -52,6 +54,7 @@ class Dataset:
             )
         if self.selection is not None and len(self.selection) != count:
             raise DataError(f"{where}: {len(self.selection)} selected, but {count} images")
+        check_groups(where, self.groups, count)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -70,17 +73,13 @@ class Dataset:
         Raises :class:`~hwr.errors.DataError` for positions outside ``0 .. N-1``, negative ones
         included, and for masks.
         """
-        chosen = _as_indices(indices)
-        if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(self):
-            raise DataError(
-                f"subset: indices run from {chosen.min()} to {chosen.max()}, "
-                f"expected 0 to {len(self) - 1} ({self.name} {self.split})"
-            )
+        chosen = as_positions(indices, len(self), f"{self.name} {self.split}")
         return replace(
             self,
             images=self.images[chosen],
             labels=self.labels[chosen],
             selection=self.indices[chosen],
+            groups={kind: of[chosen] for kind, of in self.groups.items()},
         )
 
 
@@ -130,5 +129,21 @@ def _as_indices(indices: ArrayLike) -> NDArray[np.int64]:
     return array.astype(np.int64)
 
 
-datasets = Registry[Callable[[str, Path | None], Dataset]]("dataset")
-"""``(split, data_dir) -> Dataset`` by name; ``data_dir`` ``None`` means the data hwr ships."""
+def as_positions(
+    indices: Sequence[int] | NDArray[np.integer], count: int, where: str
+) -> NDArray[np.int64]:
+    """The indices as int64, each from 0 to count - 1. DataError otherwise, and for masks."""
+    chosen = _as_indices(indices)
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < count:
+        raise DataError(
+            f"subset: indices run from {chosen.min()} to {chosen.max()}, "
+            f"expected 0 to {count - 1} ({where})"
+        )
+    return chosen
+
+
+def check_groups(where: str, groups: Mapping[str, NDArray[np.str_]], count: int) -> None:
+    """DataError unless every image has its group of each kind."""
+    for kind, of in groups.items():
+        if len(of) != count:
+            raise DataError(f"{where}: {len(of)} of kind {kind!r}, expected {count}, one an image")

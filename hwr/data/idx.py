@@ -13,7 +13,7 @@ import os
 import struct
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,19 +48,27 @@ def read_idx(
             kind = "a folder" if path.is_dir() else "no regular file"
             raise DataError(f"{path} is {kind}, expected an IDX file; give the file's own path")
         with open(path, "rb") as file:
-            gzipped = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            largest = os.fstat(file.fileno()).st_size
-            if not gzipped:
-                return _read(file, path, sha256, max_bytes, largest)
-            with gzip.GzipFile(fileobj=file) as stream:
-                return _read(stream, path, sha256, max_bytes, largest * _DEFLATE_RATIO)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
+            return read_idx_file(file, path, sha256=sha256, max_bytes=max_bytes)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist; check the path, or fetch the file") from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}; check it") from error
+
+
+def read_idx_file(
+    file: BinaryIO, path: Path, *, sha256: str | None = None, max_bytes: int = MAX_BYTES
+) -> NDArray[Any]:
+    """As `read_idx`, from an open file that can be sought in; ``path`` names it in messages."""
+    gzipped = file.read(2) == b"\x1f\x8b"
+    largest = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if not gzipped:
+        return _read(file, path, sha256, max_bytes, largest)
+    try:
+        with gzip.GzipFile(fileobj=file) as stream:
+            return _read(stream, path, sha256, max_bytes, largest * _DEFLATE_RATIO)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{path} is a damaged gzip file ({error}); fetch it again") from error
 
 
 def _read(

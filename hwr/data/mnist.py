@@ -7,18 +7,20 @@ recognition".
 import hashlib
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr.data.dataset import Dataset, datasets
+from hwr.data.arrays import DIGITS, check_pair, grey_dataset
+from hwr.data.catalogue import register
+from hwr.data.dataset import Dataset
 from hwr.data.idx import read_idx
-from hwr.errors import DataError, unknown_name
+from hwr.errors import DataError
 
-CLASSES = tuple("0123456789")
+CLASSES = DIGITS
 SIZE = 28
 FILES = {  # split: images, labels
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -40,18 +42,28 @@ WRONG_TEST_LABELS = {
 SHIPPED = Path(__file__).with_name("mnist")
 
 
-@datasets.register("mnist")
+@register(
+    name="mnist",
+    title="handwritten digits of about 500 writers, scanned",
+    splits={"train": 60_000, "test": 10_000},
+    classes=10,
+    size="28x28",
+    licence="CC BY-SA 3.0",
+    source="http://yann.lecun.com/exdb/mnist/",
+    layout="train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and "
+    "t10k-labels-idx1-ubyte, each gzipped or not",
+    marker=("t10k-images-idx3-ubyte*",),
+    shipped=True,
+)
 def load(split: str, data_dir: Path | None = None) -> Dataset:
     """The ``"train"`` or ``"test"`` split: images ``(N, 28, 28, 1)``, classes ``"0"`` to ``"9"``.
 
     Without ``data_dir`` the shipped files are read, and their SHA-256 checked. With it, files with
     the official names, gzipped or not, are read from there: any 28x28 digits in MNIST's format.
 
-    Raises :class:`~hwr.errors.UnknownName` for another split, :class:`~hwr.errors.DataError` for
-    files that are missing, damaged, or do not fit together.
+    Raises :class:`~hwr.errors.DataError` for files that are missing, damaged, or do not fit
+    together.
     """
-    if split not in FILES:
-        raise unknown_name("split of mnist", split, FILES)
     if data_dir is None:
         return _shipped(SHIPPED, split)
     return _read(split, [_find(data_dir, name) for name in FILES[split]])
@@ -67,11 +79,9 @@ def _shipped(folder: Path, split: str) -> Dataset:
 
 def _read(split: str, paths: list[Path], sha256: Mapping[str, str] | None = None) -> Dataset:
     images, labels = (read_idx(path, sha256=(sha256 or {}).get(path.stem)) for path in paths)
-    _check(images, labels, *paths)
+    check_pair("mnist", images, labels, *paths, size=SIZE, classes=len(CLASSES))
     doubted = WRONG_TEST_LABELS if file_hash(labels) == SHA256[FILES["test"][1]] else {}
-    return Dataset(
-        "mnist", split, images[..., np.newaxis], labels.astype(np.int64), CLASSES, doubted=doubted
-    )
+    return replace(grey_dataset("mnist", split, images, labels, CLASSES), doubted=doubted)
 
 
 def file_hash(labels: NDArray[np.uint8]) -> str:
@@ -88,29 +98,3 @@ def _find(folder: Path, name: str) -> Path:
         f"mnist: {folder} holds neither {name} nor {name}.gz; put the file there, "
         "or leave out data_dir to use the data that hwr ships"
     )
-
-
-def _check(
-    images: NDArray[Any], labels: NDArray[Any], images_path: Path, labels_path: Path
-) -> None:
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIZE, SIZE):
-        raise DataError(
-            f"mnist: {images_path} holds {images.dtype} {images.shape}, "
-            f"expected uint8 (N, {SIZE}, {SIZE}); check that it is the file of images"
-        )
-    if labels.dtype != np.uint8 or labels.ndim != 1:
-        raise DataError(
-            f"mnist: {labels_path} holds {labels.dtype} {labels.shape}, "
-            "expected uint8 (N,); check that it is the file of labels"
-        )
-    if len(images) != len(labels):
-        raise DataError(
-            f"mnist: {images_path} holds {len(images)} images, but {labels_path} holds "
-            f"{len(labels)} labels; use two files of the same split"
-        )
-    wrong = np.flatnonzero(labels >= len(CLASSES))
-    if wrong.size:
-        raise DataError(
-            f"mnist: label {wrong[0]} in {labels_path} is {labels[wrong[0]]}, "
-            f"expected 0 to {len(CLASSES) - 1}; correct the file"
-        )

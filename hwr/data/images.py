@@ -1,0 +1,169 @@
+"""Reading pictures (PNG, JPEG, BMP, TIFF), and bringing them to one size.
+
+Whatever the paper and the pen, a loader returns ink that is bright on dark, as MNIST has it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr.data.archive import Files
+from hwr.errors import DataError, UserError
+from hwr.progress import Progress
+
+Image = NDArray[np.uint8]
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+MAX_PIXELS = 2**26  # of one picture; a phone's camera takes 2**24
+LEAST_CONTRAST = 24  # grey levels; what shows less is an empty sheet, and is not made brighter
+
+
+def opencv() -> Any:
+    """The library that decodes pictures. UserError if it is not installed."""
+    try:
+        import cv2
+    except ImportError:
+        raise UserError(
+            "reading pictures needs OpenCV: pip install '.[images]' "
+            "(or opencv-python-headless itself)"
+        ) from None
+    return cv2
+
+
+def read(files: Files, names: Iterable[str]) -> Iterator[Image]:
+    """Each picture of a dataset as uint8 (H, W), with progress."""
+    names = list(names)
+    with Progress(f"reading {files.dataset}", len(names), unit="pictures") as progress:
+        for name in names:
+            yield decode(files.read(name), str(files.folder / name))
+            progress.update(1)
+
+
+def decode(data: bytes, name: str) -> Image:
+    """A picture file as uint8 (H, W); what is transparent is white.
+
+    Its size is read from the header first. Raises DataError, with `name`, for a file that is no
+    picture, damaged, or larger than MAX_PIXELS.
+    """
+    h, w = header_size(data, name)
+    if not 0 < h * w <= MAX_PIXELS:
+        raise DataError(
+            f"{name}: the picture is {h:,} x {w:,} pixels, expected 1 to {MAX_PIXELS:,} in all; "
+            "replace or remove the file"
+        )
+    cv2 = opencv()
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if pixels is not None and (pixels.ndim == 2 or pixels.shape[2] != 4):
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error as error:
+        raise DataError(f"{name}: the picture is damaged ({error}); fetch it again") from error
+    if pixels is None:
+        raise DataError(f"{name}: the picture is damaged, it cannot be decoded; fetch it again")
+    if pixels.ndim == 3:  # with transparency, which a plain conversion to grey would ignore
+        opaque = pixels.astype(np.float32) * (255 / np.iinfo(pixels.dtype).max)
+        alpha = opaque[..., 3:] / 255
+        white = opaque[..., :3] * alpha + 255 * (1 - alpha)
+        pixels = np.rint(cv2.cvtColor(white, cv2.COLOR_BGR2GRAY)).astype(np.uint8)
+    return np.ascontiguousarray(pixels)
+
+
+def header_size(data: bytes, name: str) -> tuple[int, int]:
+    """Height and width as the file's header states them, without decoding anything.
+
+    Source: ISO/IEC 15948 (PNG), ISO/IEC 10918-1 annex B (JPEG), Adobe's TIFF 6.0.
+    """
+    try:
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            w, h = struct.unpack_from(">II", data, 16)
+            return h, w
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg_size(data)
+        if data.startswith(b"BM"):
+            core = struct.unpack_from("<I", data, 14)[0] == 12
+            w, h = struct.unpack_from("<HH" if core else "<ii", data, 18)
+            return abs(h), w
+        if data[:4] in (b"II*\0", b"MM\0*"):
+            return _tiff_size(data)
+    except (struct.error, IndexError, KeyError):
+        raise DataError(f"{name}: the picture's header is damaged; fetch it again") from None
+    start = data[:8].hex(" ") or "nothing"
+    raise DataError(
+        f"{name} begins with {start}, which is no PNG, JPEG, BMP or TIFF; "
+        "replace or remove the file"
+    )
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """From the first frame header (SOF0 to SOF15, but the three codes that mean other things)."""
+    at = 2
+    while True:
+        marker, length = struct.unpack_from(">HH", data, at)
+        if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
+            h, w = struct.unpack_from(">HH", data, at + 5)
+            return h, w
+        if marker == 0xFFFF:  # a byte of filling
+            at += 1
+        elif marker < 0xFF00 or marker in (0xFFD9, 0xFFDA) or length < 2:
+            raise IndexError
+        else:
+            at += 2 + length
+
+
+def _tiff_size(data: bytes) -> tuple[int, int]:
+    """From the first directory's tags 257 (ImageLength) and 256 (ImageWidth)."""
+    order = "<" if data.startswith(b"II") else ">"
+    (at,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, at)
+    tags = {}
+    for i in range(count):
+        tag, kind = struct.unpack_from(f"{order}HH", data, at + 2 + 12 * i)
+        if tag in (256, 257):
+            form = {3: "H", 4: "I"}[kind]
+            (tags[tag],) = struct.unpack_from(f"{order}{form}", data, at + 10 + 12 * i)
+    return tags[257], tags[256]
+
+
+def fit(image: Image, size: int) -> Image:
+    """One character, uint8 (H, W), as (size, size): the rule for pictures of varying size.
+
+    The whole picture, aspect kept, is resampled (area; linear if it grows) to fill the square,
+    which is padded with the background: the median of the picture's border. Ink is what differs
+    from the background: darker if the darkest pixel is further from it than the brightest.
+    It becomes bright on 0, and its brightest pixel 255, unless that is below LEAST_CONTRAST.
+    """
+    cv2 = opencv()
+    border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    background = int(np.median(border))
+    h, w = image.shape
+    scale = size / max(h, w)
+    across, down = max(1, round(w * scale)), max(1, round(h * scale))
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    square = np.full((size, size), background, np.int16)
+    top, left = (size - down) // 2, (size - across) // 2
+    square[top : top + down, left : left + across] = cv2.resize(image, (across, down), None, 0, 0,
+                                                                way)  # fmt: skip
+    ink = square - background
+    if -ink.min() >= ink.max():
+        ink = -ink
+    ink = np.clip(ink, 0, 255)
+    peak = int(ink.max())
+    gain = 255 / peak if peak >= LEAST_CONTRAST else 1.0
+    return np.rint(ink * gain).astype(np.uint8)
+
+
+def to_height(image: Image, height: int) -> Image:
+    """uint8 (H, W) -> (height, W'), aspect kept: area resampling, linear if it grows."""
+    cv2 = opencv()
+    h, w = image.shape
+    if h == height:
+        return image
+    across = max(1, round(w * height / h))
+    way = cv2.INTER_AREA if height < h else cv2.INTER_LINEAR
+    resized: Image = cv2.resize(image, (across, height), interpolation=way)
+    return resized
