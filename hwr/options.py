@@ -23,9 +23,9 @@ from tinynn.kernels.threads import usable_cpus
 
 RUNS = Path("runs")
 RECIPE_FIELDS = (
-    "dataset", "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum", "weight_decay",
-    "label_smoothing", "ema_decay", "validation", "patience", "augment", "image_size", "mean",
-    "std",
+    "dataset", "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum",
+    "weight_decay", "label_smoothing", "ema_decay", "validation", "patience", "augment",
+    "image_size", "mean", "std",
 )  # fmt: skip
 CONFIG_FIELDS = (
     "seed", "backend", "threads", "train_size", "limit_batches", "data_dir", "keep_epochs",

@@ -95,7 +95,8 @@ def list_datasets(args: argparse.Namespace) -> int:
         for entry in chosen:
             mark = "here" if here[entry.name] else "-"
             print(f"  {entry.name:{width}}  {mark:4}  {entry.title}")
-            print(f"  {'':{width}}        {images_of(entry)}; {entry.licence}; {entry.source}")
+            for line in (f"{images_of(entry)}; licence: {entry.licence}", entry.source):
+                print(f"  {'':{width}}        {line}")
         print()
     where = location.root(args.data_dir)
     print(f"data in {where}; get more by python -m hwr.data fetch NAME")

@@ -3,9 +3,9 @@
 Pictures are compared by their decoded pixels, as the loader returns them: files that are the same
 byte for byte have the same pixels, and so have copies in another format or at another place.
 
-The policy: an official test split is left as it is, so that figures can be compared; where it shares
-images with the training split, they are left out there, and the dataset's note says how many. Where
-the split is made here, pictures that are the same count once, before anything is split: the first in
+The policy: an official test split is left as it is, so that figures can be compared; what the
+training split shares with it is left out there, and the dataset's note says how much. Where the
+split is made here, pictures that are the same count once, before anything is split: the first in
 the order of names stays, and none if their labels differ. `python -m hwr.data check` reports what
 remains.
 """

@@ -64,7 +64,7 @@ def fetch_file(download: Download, entry: Entry, folder: Path) -> Path:
     try:
         receive(download, part)
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
-        raise no_network(download, entry, folder, error) from error
+        raise unreachable(download, entry, folder, error) from error
     try:
         verify(part, download, folder, "it was not kept; try again later, or check the address")
     except DataError:
@@ -92,10 +92,11 @@ def receive(download: Download, part: Path) -> None:
     except urllib.error.HTTPError as error:
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not done:
             raise
-        forget(part)  # longer than the whole file: no part of it
+        forget(part)  # as long as the whole file, or longer: no part of it
         return receive(download, part)
     with closing(answer):
-        if answer.status != http.client.PARTIAL_CONTENT:
+        rest = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-")
+        if answer.status != http.client.PARTIAL_CONTENT or not rest:
             done = 0
         total = total_size(answer.headers, done)
         if download.size is not None and total not in (None, download.size):
@@ -108,16 +109,15 @@ def receive(download: Download, part: Path) -> None:
             write_atomic(tag, validator)
         else:
             tag.unlink(missing_ok=True)
-        done = copy(answer, part, done, total, download.file)
-    if total is not None and done < total:
+        done, ended = copy(answer, part, done, total, download.file)
+    if not ended or (total is not None and done < total):
         how = "fetch again to go on there" if tag.exists() else "fetch again"
-        raise DataError(
-            f"{download.url}: cut off after {done:,} of {total:,} bytes; {how} ({part} keeps them)"
-        )
+        whole = f"{total:,}" if total is not None else "an unknown number of"
+        raise DataError(f"{download.url}: cut off after {done:,} of {whole} bytes; {how}")
 
 
-def copy(answer: Any, part: Path, done: int, total: int | None, name: str) -> int:
-    """Append what comes to the part; returns its size then."""
+def copy(answer: Any, part: Path, done: int, total: int | None, name: str) -> tuple[int, bool]:
+    """Append what comes to the part; returns its size then, and whether it came to an end."""
     try:
         with (
             open(part, "ab" if done else "wb") as file,
@@ -126,16 +126,15 @@ def copy(answer: Any, part: Path, done: int, total: int | None, name: str) -> in
             while True:
                 try:
                     chunk = answer.read(CHUNK)
-                except (http.client.IncompleteRead, TimeoutError, ConnectionError):
-                    break  # the size tells that it was cut off
+                except (OSError, http.client.HTTPException):  # the connection is gone
+                    return done, False
                 if not chunk:
-                    break
+                    return done, True
                 file.write(chunk)
                 done += len(chunk)
                 progress.update(len(chunk))
     except OSError as error:
         raise cannot_write(part, error) from error
-    return done
 
 
 def total_size(headers: Any, done: int) -> int | None:
@@ -204,10 +203,13 @@ def forget(part: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def no_network(download: Download, entry: Entry, folder: Path, error: Exception) -> UserError:
-    """The error for a file that cannot be reached: which, why, and what to do by hand."""
-    reason = getattr(error, "reason", None) or error
+def unreachable(download: Download, entry: Entry, folder: Path, error: Exception) -> UserError:
+    """The error for a file that cannot be had: which, why, and what to do by hand."""
+    if isinstance(error, urllib.error.HTTPError):
+        reason = f"the server answers {error.code} {error.reason}."
+    else:
+        reason = f"{getattr(error, 'reason', None) or error}; is there a network?"
     return UserError(
-        f"cannot fetch {download.url} ({reason}); is there a network? Or get that file elsewhere "
-        f"and put it as {download.file} into {folder} ({entry.source} describes the data)"
+        f"cannot fetch {download.url}: {reason} Or get that file elsewhere and put it as "
+        f"{download.file} into {folder} ({entry.source} describes the data)"
     )

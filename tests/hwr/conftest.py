@@ -2,11 +2,13 @@
 
 import gzip
 import importlib
+import io
 import os
 import signal
 import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -151,3 +153,45 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.kill()
         with process:  # closes the pipes and waits
             pass
+
+
+@pytest.fixture(scope="session")
+def picture() -> Callable[..., bytes]:
+    """A small picture of dark strokes on white as a PNG file, another one for each seed."""
+    from hwr.data.picture import png
+
+    def build(seed: int = 0, height: int = 12, width: int = 9) -> bytes:
+        image = np.full((height, width, 1), 255, np.uint8)
+        ink = np.random.default_rng(seed).random((height - 4, width - 4, 1)) < 0.4
+        image[2:-2, 2:-2][ink] = 30
+        return png(image)
+
+    return build
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[dict[str, bytes | str]], Path]:
+    """A new folder with these files in it."""
+
+    def build(files: dict[str, bytes | str]) -> Path:
+        for name, content in files.items():
+            path = tmp_path / "data" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return tmp_path / "data"
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def zipped() -> Callable[[dict[str, bytes]], bytes]:
+    """Files as the bytes of a zip archive."""
+
+    def build(files: dict[str, bytes]) -> bytes:
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return buffer.getvalue()
+
+    return build

@@ -76,7 +76,7 @@ def assert_refused(run: Any, message: str, code: int = 2) -> None:
         ("--validation 60000", "holdout: count is 60000, expected 1 to 59999"),
         ("--train-size 60000", "--train-size 60000 is more than the 55000 training images left"),
         ("--train-size 129", "129 images in batches of 128 leave a batch of one image, and this"),
-        ("--data-dir missing", "missing holds neither train-images-idx3-ubyte nor .*.gz"),
+        ("--data-dir missing", "mnist: .*missing does not exist; give the folder"),
         ("--resume missing", "--resume missing: there is no such run folder"),
         ("--resume .", "config.json: there is no such file; a run folder holds"),
         ("--frobnicate", "unrecognized arguments: --frobnicate"),

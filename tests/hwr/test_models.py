@@ -223,18 +223,3 @@ def test_what_is_no_model_is_refused() -> None:
         models.create("ahlawat-cnn", stride=[1, 2])
     with pytest.raises(UserError, match="layer 3 leaves no pixel of the 28x28"):
         models.create("ahlawat-cnn", padding="valid", stride=3)
-
-
-@pytest.mark.parametrize("name", hwr.data.datasets.names())
-@pytest.mark.parametrize("split", ["train", "test"])
-def test_every_dataset_keeps_its_shapes_and_labels(name: str, split: str) -> None:
-    data = hwr.data.load(name, split=split)
-    assert data.images.dtype == np.uint8
-    assert data.images.ndim == 4
-    assert data.images.flags.c_contiguous
-    assert data.labels.shape == (len(data.images),)
-    assert sorted(set(data.labels.tolist())) == list(range(len(data.classes)))
-    assert len(set(data.classes)) == len(data.classes)
-    again = hwr.data.load(name, split=split)
-    assert np.array_equal(data.images, again.images)
-    assert np.array_equal(data.labels, again.labels)
