@@ -84,7 +84,8 @@ def parser() -> argparse.ArgumentParser:
 def list_datasets(args: argparse.Namespace) -> int:
     """Print the table of datasets."""
     entries = sorted(map(datasets.get, datasets.names()), key=lambda e: (e.kind, e.name))
-    here = {entry.name: location.is_here(entry, args.data_dir) for entry in entries}
+    above = location.root(args.data_dir)
+    here = {entry.name: location.is_here(entry, above) for entry in entries}
     if args.json:
         print(json.dumps([as_json(e) | {"here": here[e.name]} for e in entries], indent=2))
         return 0
@@ -98,8 +99,7 @@ def list_datasets(args: argparse.Namespace) -> int:
             for line in (f"{images_of(entry)}; licence: {entry.licence}", entry.source):
                 print(f"  {'':{width}}        {line}")
         print()
-    where = location.root(args.data_dir)
-    print(f"data in {where}; get more by python -m hwr.data fetch NAME")
+    print(f"data in {above}; get more by python -m hwr.data fetch NAME")
     return 0
 
 

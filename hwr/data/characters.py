@@ -47,7 +47,7 @@ def from_pictures(
             f"the {len(classes)} classes {listing(classes)}"
         )
     names = list(labelled)
-    squares, prints = _squares(files.dataset, files.folder, tuple(names), size, files.stamp())
+    squares, prints = _squares(files.folder, tuple(names), size, files.stamp())
     numbers = {label: i for i, label in enumerate(classes)}
     labels = np.array([numbers[labelled[name]] for name in names], np.int64)
     if official is not None:
@@ -62,16 +62,16 @@ def from_pictures(
 
 @lru_cache(maxsize=2)
 def _squares(
-    dataset: str, folder: Path, names: tuple[str, ...], size: int, stamp: str
+    folder: Path, names: tuple[str, ...], size: int, stamp: str
 ) -> tuple[NDArray[np.uint8], list[bytes]]:
     """Every picture as a square, and the fingerprint of its pixels before.
 
-    The splits of a dataset share it: decoding takes minutes for a large one. `stamp` changes when
+    The splits of a dataset share it, for decoding a large one takes minutes. `stamp` changes when
     a file does.
     """
     squares = np.empty((len(names), size, size), np.uint8)
     prints = []
-    for i, picture in enumerate(pictures.read(Files(dataset, folder), names)):
+    for i, picture in enumerate(pictures.read(Files(folder.name, folder), names)):
         squares[i] = pictures.fit(picture, size)
         prints.append(fingerprint(picture))
     squares.flags.writeable = False

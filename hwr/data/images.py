@@ -57,20 +57,34 @@ def decode(data: bytes, name: str) -> Image:
             "replace or remove the file"
         )
     cv2 = opencv()
+    packed = np.frombuffer(data, np.uint8)
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        if pixels is not None and (pixels.ndim == 2 or pixels.shape[2] != 4):
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        pixels = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
+        if pixels is not None and is_transparent(pixels):
+            pixels = on_white(pixels)
+        elif pixels is not None:
+            pixels = cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE)
     except cv2.error as error:
         raise DataError(f"{name}: the picture is damaged ({error}); fetch it again") from error
     if pixels is None:
         raise DataError(f"{name}: the picture is damaged, it cannot be decoded; fetch it again")
-    if pixels.ndim == 3:  # with transparency, which a plain conversion to grey would ignore
-        opaque = pixels.astype(np.float32) * (255 / np.iinfo(pixels.dtype).max)
-        alpha = opaque[..., 3:] / 255
-        white = opaque[..., :3] * alpha + 255 * (1 - alpha)
-        pixels = np.rint(cv2.cvtColor(white, cv2.COLOR_BGR2GRAY)).astype(np.uint8)
     return np.ascontiguousarray(pixels)
+
+
+def is_transparent(pixels: NDArray[Any]) -> bool:
+    """Whether a decoded picture has a fourth channel, and that not opaque throughout."""
+    if pixels.ndim == 2 or pixels.shape[2] != 4:
+        return False
+    return bool(pixels[..., 3].min() < np.iinfo(pixels.dtype).max)
+
+
+def on_white(pixels: NDArray[Any]) -> Image:
+    """A picture (H, W, 4) in grey on white; a plain conversion would ignore transparency."""
+    cv2 = opencv()
+    shares = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    colour, alpha = shares[..., :3], shares[..., 3:]
+    grey = cv2.cvtColor(colour * alpha + (1 - alpha), cv2.COLOR_BGR2GRAY)
+    return np.rint(255 * grey).astype(np.uint8)
 
 
 def header_size(data: bytes, name: str) -> tuple[int, int]:
@@ -139,15 +153,15 @@ def fit(image: Image, size: int) -> Image:
     """
     cv2 = opencv()
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    background = int(np.median(border))
+    background = int(np.partition(border, len(border) // 2)[len(border) // 2])  # the median
     h, w = image.shape
     scale = size / max(h, w)
     across, down = max(1, round(w * scale)), max(1, round(h * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     square = np.full((size, size), background, np.int16)
     top, left = (size - down) // 2, (size - across) // 2
-    square[top : top + down, left : left + across] = cv2.resize(image, (across, down), None, 0, 0,
-                                                                way)  # fmt: skip
+    resized = cv2.resize(image, (across, down), interpolation=way)
+    square[top : top + down, left : left + across] = resized
     ink = square - background
     if -ink.min() >= ink.max():
         ink = -ink

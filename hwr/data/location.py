@@ -51,10 +51,9 @@ def find(entry: Entry, data_dir: Path | None = None) -> Path | None:
     return next((f for f in folders if entry.is_in(f)), folders[0] if folders else None)
 
 
-def is_here(entry: Entry, data_dir: Path | None = None) -> bool:
-    """Whether a dataset can be loaded without fetching it."""
-    folder = find(entry, data_dir)
-    return entry.shipped or (folder is not None and entry.is_in(folder))
+def is_here(entry: Entry, above: Path) -> bool:
+    """Whether a dataset can be loaded without fetching it: its folder under `above` has files."""
+    return entry.shipped or any(entry.is_in(above / name) for name in entry.folders)
 
 
 def require(entry: Entry, data_dir: Path | None = None) -> Path:

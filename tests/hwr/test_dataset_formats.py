@@ -54,7 +54,7 @@ def test_an_emnist_letter_outside_the_classes(write: Write, idx_bytes: Idx) -> N
         "emnist-letters-test-images-idx3-ubyte": idx_bytes(np.zeros((2, 28, 28), np.uint8)),
         "emnist-letters-test-labels-idx1-ubyte": idx_bytes(np.array([26, 0], np.uint8)),
     })  # fmt: skip
-    with pytest.raises(DataError, match="label 1 in .*ubyte is 0, expected 1 to 26"):
+    with pytest.raises(DataError, match=r"label 1 in .*ubyte is 0, expected 1 to 26"):
         hwr.data.load("emnist-letters", split="test", data_dir=folder)
 
 
@@ -156,7 +156,7 @@ def test_optdigits(write: Write) -> None:
 
 def test_optdigits_must_be_unpacked(write: Write) -> None:
     folder = write({"optdigits-orig.windep.Z": b"\x1f\x9d\x90"})
-    with pytest.raises(DataError, match="gzip -d .*optdigits-orig.windep.Z"):
+    with pytest.raises(DataError, match=r"gzip -d .*optdigits-orig.windep.Z"):
         hwr.data.load("optdigits", split="test", data_dir=folder)
 
 
@@ -232,7 +232,7 @@ def test_folders_that_are_not_right(write: Write, classes: dict[str, bytes | str
     pytest.importorskip("cv2")
     folder = write(classes)
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="class folder .*empty is empty; fill it or remove it"):
+    with pytest.raises(DataError, match=r"class folder .*empty is empty; fill it or remove it"):
         hwr.data.load("folder", split="train", data_dir=folder)
     (folder / "empty").rmdir()
     write({"loose.png": b""})
@@ -292,7 +292,7 @@ def test_photographed_characters(
     with pytest.raises(DataError, match=r"SMALL_a_0.png is labelled 'ä|Ä', which is none of the"):
         hwr.data.load(name, split="train", data_dir=folder)
     write({"labels.csv": "filename,label\nSMALL_b_0.png,b\n"})
-    with pytest.raises(DataError, match="lacks 1 of the 1 pictures .*: SMALL_b_0.png"):
+    with pytest.raises(DataError, match=r"lacks 1 of the 1 pictures .*: SMALL_b_0.png"):
         hwr.data.load(name, split="train", data_dir=folder)
 
 
@@ -319,9 +319,11 @@ def test_orand(write: Write, picture: Picture, part: str) -> None:
     with pytest.raises(DataError, match="text 0 is '12x', but 'x' is none of the 10 symbols"):
         hwr.data.load_strings(f"orand-car-{part}", split="test", data_dir=folder)
     write({table: "missing.png 12"})
-    with pytest.raises(DataError, match="line 1 of .*expected the name of a picture"):
+    with pytest.raises(DataError, match=r"line 1 of .*expected the name of a picture"):
         hwr.data.load_strings(f"orand-car-{part}", split="test", data_dir=folder)
-    with pytest.raises(UserError, match="holds strings, not characters; use hwr.data.load_strings"):
+    with pytest.raises(
+        UserError, match=r"holds strings, not characters; use hwr.data.load_strings"
+    ):
         hwr.data.load(f"orand-car-{part}", split="test", data_dir=write({table: ""}))
 
 
@@ -356,7 +358,7 @@ def test_cvl_strings(write: Write, picture: Picture) -> None:
     assert (train.texts, train.groups["writer"].tolist()) == (("25000",), ["0164"])
     assert (test.texts, test.groups["writer"].tolist()) == (("0345",), ["0200"])
     write({"cvl-strings/train/photo.png": picture(3)})
-    with pytest.raises(DataError, match="photo.png is not named DIGITS-WRITER-NUMBER"):
+    with pytest.raises(DataError, match=r"photo.png is not named DIGITS-WRITER-NUMBER"):
         hwr.data.load_strings("cvl-strings", split="train", data_dir=folder)
 
 
@@ -427,7 +429,7 @@ def test_iam_as_it_circulates_without_texts(write: Write, iam: dict[str, bytes |
     folder = write({**pictures, "forms_for_parsing.txt": iam["ascii/forms.txt"]})
     data = hwr.data.load_strings("iam-writers50", split="train", data_dir=folder)
     assert set(data.texts) == {""}
-    with pytest.raises(DataError, match="holds no sentences.txt"):
+    with pytest.raises(DataError, match=r"holds no sentences.txt"):
         hwr.data.load_strings("iam", split="train", data_dir=folder)
     write({"forms_for_parsing.txt": "a00-000u 000\n"})
     with pytest.raises(DataError, match=r"form a00-001u of .*png is not in forms.txt"):
