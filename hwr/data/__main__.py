@@ -94,10 +94,9 @@ def list_datasets(args: argparse.Namespace) -> int:
         print(f"{kind}, one {'an image' if kind == 'characters' else 'line an image'}")
         width = max(len(entry.name) for entry in entries)
         for entry in chosen:
-            mark = "here" if here[entry.name] else "-"
-            print(f"  {entry.name:{width}}  {mark:4}  {entry.title}")
-            for line in (f"{images_of(entry)}; licence: {entry.licence}", entry.source):
-                print(f"  {'':{width}}        {line}")
+            print(f"  {entry.name:{width}}  {'here' if here[entry.name] else '-':4}  {entry.title}")
+            print(f"      {images_of(entry)}; licence: {entry.licence}")
+            print(f"      {entry.source}")
         print()
     print(f"data in {above}; get more by python -m hwr.data fetch NAME")
     return 0

@@ -30,9 +30,9 @@ def read_npz(files: Files, name: str, *keys: str) -> list[NDArray[Any]]:
     """Arrays of an npz file by their names. DataError if it is damaged or lacks one."""
     path = files.folder / files.require(name)
     try:
-        archive = zipfile.ZipFile(path)
-        if sum(info.file_size for info in archive.infolist()) > MAX_FILE_BYTES:
-            raise ValueError(f"it unpacks to more than {MAX_FILE_BYTES:,} bytes")
+        with zipfile.ZipFile(path) as archive:
+            if sum(info.file_size for info in archive.infolist()) > MAX_FILE_BYTES:
+                raise ValueError(f"it unpacks to more than {MAX_FILE_BYTES:,} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             return [arrays[key] for key in keys]
     except KeyError as error:

@@ -51,8 +51,15 @@ def from_pictures(
     numbers = {label: i for i, label in enumerate(classes)}
     labels = np.array([numbers[labelled[name]] for name in names], np.int64)
     if official is not None:
-        kept = np.flatnonzero([official[name] == split for name in names])
-        return grey_dataset(files.dataset, split, squares[kept], labels[kept], classes)
+        side = {s: [i for i, name in enumerate(names) if official[name] == s] for s in SPLITS}
+        tested = {prints[i] for i in side["test"]} if split == "train" else set()
+        chosen = np.array([i for i in side[split] if prints[i] not in tested], np.int64)
+        shared = len(side[split]) - len(chosen)
+        note = f"{shared} of {len(side[split]):,} also stand in test and are left out"
+        note = note if shared else ""
+        return grey_dataset(
+            files.dataset, split, squares[chosen], labels[chosen], classes, note=note
+        )
     kept = once(prints, labels)
     chosen = kept[divide(labels[kept])[split]]
     left_out = len(names) - len(kept)
@@ -132,7 +139,6 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     "tar (PNG, JPEG, BMP, TIFF)",
     marker=("*/*", "*.zip", "*.tgz", "*.tar.gz"),
     obtain="give the folder of your own pictures by --data-dir",
-    note="without folders train and test the split is made here",
 )
 def load_folder(split: str, folder: Path, name: str = "folder", size: int = 64) -> Dataset:
     """Pictures sorted into folders: the folder's name is the class."""
@@ -147,7 +153,7 @@ def load_folder(split: str, folder: Path, name: str = "folder", size: int = 64) 
     splits={"train": 657 * 20, "test": 657 * 5},
     classes=657,
     size="64x64",
-    licence="see the source; cite de Campos, Babu and Varma 2009",
+    licence="see the source",
     source="http://www.ee.surrey.ac.uk/CVSSP/demos/chars74k/",
     layout="KannadaHnd.tgz, or from it Kannada/Hnd/Img/Sample001/*.png to Sample657",
     marker=("*.tgz", "**/Sample001"),
@@ -157,10 +163,13 @@ def load_folder(split: str, folder: Path, name: str = "folder", size: int = 64) 
             file="KannadaHnd.tgz",
         ),
     ),
-    note="no official split: a fifth of every class is to test on, by the same writers",
+    note="the same writers on both sides of the split",
 )
 def load_chars74k(split: str, folder: Path) -> Dataset:
-    """Folders Sample001, ... below Img. Every writer drew every class once, on both sides."""
+    """Folders Sample001, ... below Img. Every writer drew every class once.
+
+    Source: de Campos, Babu and Varma 2009, "Character recognition in natural images".
+    """
     files = Files("chars74k-kannada", folder)
     names = files.with_suffix(pictures.SUFFIXES, under="Img")
     names = names or files.with_suffix(pictures.SUFFIXES)
@@ -185,7 +194,7 @@ def load_chars74k(split: str, folder: Path) -> Dataset:
     "zip",
     marker=("gujarati_digits.npz", "*.zip", "**/Dataset"),
     downloads=(Download(url=f"{GUJARATI}/archive/refs/heads/master.zip", file="gujarati.zip"),),
-    note="no official split; few hands: a weak test",
+    note="few hands: a weak test",
 )
 def load_gujarati(split: str, folder: Path) -> Dataset:
     """1,000 digits, dark on white; the split is made here."""
@@ -204,7 +213,8 @@ def load_gujarati(split: str, folder: Path) -> Dataset:
         )
     kept = once([fingerprint(image) for image in images], labels)
     chosen = kept[divide(labels[kept])[split]]
-    note = f"split made here; {len(images) - len(kept)} of {len(images):,} repeat others"
+    left_out = len(images) - len(kept)
+    note = f"split made here; {left_out} of {len(images):,} repeat others and are left out"
     return grey_dataset("gujarati", split, 255 - images[chosen], labels[chosen], note=note)
 
 
@@ -275,5 +285,5 @@ for _name, _title, _merged, _count in (
         layout="labels.csv (columns filename, label) and the pictures it names, also inside a zip",
         marker=("labels.csv",),
         folder="photo-alnum62",
-        note="few writers, the same on both sides of the split made here",
+        note="few writers, the same on both sides of the split",
     )(partial(load_alnum, _name, _merged))

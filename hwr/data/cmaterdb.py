@@ -79,7 +79,7 @@ for _script, (_number, _files) in PUBLISHED.items():
         splits={"train": _total * 5 // 6, "test": _total // 6},
         classes=10,
         size=f"{SIZE}x{SIZE}",
-        licence="free for non-commercial use, with acknowledgement",
+        licence="free for non-commercial use",
         source=SOURCE,
         layout=f"{FILES['train']} and {FILES['test']} (arrays images, labels)",
         marker=(FILES["test"],),

@@ -49,7 +49,7 @@ for _part, _classes, _first, _title, _train, _test in (
         splits={"train": _train, "test": _test},
         classes=len(_classes),
         size="28x28",
-        licence="none stated; a work of NIST, a US agency",
+        licence="none stated (NIST, a US agency)",
         source="https://www.nist.gov/itl/products-and-services/emnist-dataset",
         layout=f"gzip.zip, or from it emnist-{_part}-train-images-idx3-ubyte.gz and the like",
         marker=("gzip.zip", f"**/emnist-{_part}-test-images-idx3-ubyte*"),

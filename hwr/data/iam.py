@@ -63,19 +63,18 @@ def load(name: str, split: str, folder: Path) -> Strings:
             files.require(SENTENCES)
         text_of = dict.fromkeys(stems, "")
     writers = np.array([writer_of[form] for form in forms])
-    pool = np.arange(len(found)) if name == "iam" else most_frequent(writers, WRITERS)
-    kind = split.removeprefix("paper-")
-    divided = np.array(forms)[pool]
+    kind, by_form = split.removeprefix("paper-"), None
     if name == "iam":
-        chosen = divide(np.zeros(len(pool)), SHARES, groups=writers)[kind]
+        chosen = divide(np.zeros(len(found)), SHARES, groups=writers)[kind]
     else:
-        by_form = None if split.startswith("paper-") else divided
-        chosen = divide(writers[pool], SHARES, groups=by_form)[kind]
-    chosen = pool[chosen]
+        pool = most_frequent(writers, WRITERS)
+        by_form = None if split.startswith("paper-") else np.array(forms)[pool]
+        chosen = pool[divide(writers[pool], SHARES, groups=by_form)[kind]]
     shown = tuple(
         pictures.to_height(255 - image, HEIGHTS[name])
         for image in pictures.read(files, [found[i] for i in chosen])
     )
+    apart = "writers" if name == "iam" else "sentences" if by_form is None else "forms"
     return Strings(
         name,
         split,
@@ -83,10 +82,8 @@ def load(name: str, split: str, folder: Path) -> Strings:
         tuple(text_of[stems[i]] for i in chosen),
         tuple(sorted(set("".join(text_of[stem] for stem in stems)))),
         groups={"writer": writers[chosen], "form": np.array(forms)[chosen]},
-        note="split made here: no official one keeps " + (
-            "writers apart for sentences" if name == "iam" else "forms apart for writers"
-        ),
-    )  # fmt: skip
+        note=f"split made here, by {apart}",
+    )
 
 
 def most_frequent(writers: np.ndarray, count: int) -> np.ndarray:

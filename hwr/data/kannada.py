@@ -28,7 +28,7 @@ def _download(file: str, md5: str = "") -> Download:
     splits={"train": 60_000, "test": 10_000},
     classes=10,
     size="28x28",
-    licence="none in the repository; cite Prabhu 2019",
+    licence="none stated",
     source=SOURCE,
     layout="X_kannada_MNIST_train-idx3-ubyte.gz, y_kannada_MNIST_train-idx1-ubyte.gz and the same "
     f"with test; in place of the training files {REBUILT} (arrays images, labels)",
@@ -62,7 +62,7 @@ def load(split: str, folder: Path) -> Dataset:
     splits={"test": 10_240},
     classes=10,
     size="28x28",
-    licence="none in the repository; cite Prabhu 2019",
+    licence="none stated",
     source=SOURCE,
     layout="X_dig_MNIST-idx3-ubyte.gz and y_dig_MNIST-idx1-ubyte.gz",
     marker=("**/X_dig_MNIST-idx3-ubyte*",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from hwr.data.catalogue import Entry
@@ -68,12 +69,15 @@ def require(entry: Entry, data_dir: Path | None = None) -> Path:
 
 
 def read(entry: Entry, split: str, data_dir: Path | None = None) -> Dataset | Strings:
-    """Load a split from where the dataset lies. UnknownName for a split that it does not have."""
+    """Load a split from where the dataset lies; its note begins with the entry's.
+
+    UnknownName for a split that it does not have.
+    """
     if split not in entry.splits:
         raise unknown_name(f"split of {entry.name}", split, entry.splits)
-    if entry.shipped and data_dir is None:
-        return entry.load(split, None)
-    return entry.load(split, require(entry, data_dir))
+    inside = entry.shipped and data_dir is None
+    found = entry.load(split, None if inside else require(entry, data_dir))
+    return replace(found, note="; ".join(filter(None, [entry.note, found.note])))
 
 
 def how_to_get(entry: Entry, above: Path) -> str:

@@ -71,7 +71,6 @@ def load_usps(split: str, folder: Path) -> Dataset:
             hash="md5:cb545d371d2ce14ec121470795a77432",
         ),
     ),
-    note="no official split: tested on the last batch of writers in the file's order",
 )
 def load_semeion(split: str, folder: Path) -> Dataset:
     """There is no official split; this one keeps writers apart as well as the file lets us.

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import hwr.data
+from hwr.data import archive
 from hwr.errors import DataError, UnknownName, UserError
 
 Write = Callable[[dict[str, bytes | str]], Path]
@@ -170,7 +171,9 @@ def test_gujarati_and_its_repetitions(write: Write, picture: Picture, zipped: Zi
     folder = write({"gujarati_digits.npz": npz(images=images, labels=labels)})
     parts = [hwr.data.load("gujarati", split=s, data_dir=folder) for s in ("train", "test")]
     assert sum(map(len, parts)) == 47
-    assert parts[0].note == "split made here; 3 of 50 repeat others"
+    assert parts[0].note == (
+        "few hands: a weak test; split made here; 3 of 50 repeat others and are left out"
+    )
     (folder / "gujarati_digits.npz").unlink()
     files = {f"x-master/Dataset/{c}/{c}_{i}.png": picture(10 * c + i) for c in range(10)
              for i in range(5)}  # fmt: skip
@@ -251,13 +254,13 @@ def test_folders_that_are_not_right(write: Write, classes: dict[str, bytes | str
 def test_chars74k(tmp_path: Path, picture: Picture) -> None:
     pytest.importorskip("cv2")
     (tmp_path / "data").mkdir()
-    with tarfile.open(tmp_path / "data" / "KannadaHnd.tgz", "w:gz") as archive:
+    with tarfile.open(tmp_path / "data" / "KannadaHnd.tgz", "w:gz") as tar:
         for c in (1, 2, 10):
             for i in range(5):
                 data = picture(10 * c + i)
                 info = tarfile.TarInfo(f"Kannada/Hnd/Img/Sample{c:03}/img{c:03}-{i:03}.png")
                 info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
+                tar.addfile(info, io.BytesIO(data))
     test = hwr.data.load("chars74k-kannada", split="test", data_dir=tmp_path / "data")
     assert test.classes == ("Sample001", "Sample002", "Sample010")
     assert test.labels.tolist() == [0, 1, 2]
@@ -468,3 +471,34 @@ def test_files_that_are_not_right_are_named(
         load = hwr.data.load_strings
     with pytest.raises(DataError, match=message):
         load(name, split="test", data_dir=folder)
+
+
+def test_archives_that_are_too_large_are_refused(
+    write: Write, picture: Picture, zipped: Zipped, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("cv2")
+    inside = {f"a/{i}.png": picture(i) for i in range(5)}
+    folder = write({"all.zip": zipped(inside)})
+    monkeypatch.setattr(archive, "MAX_FILE_BYTES", 20)
+    with pytest.raises(
+        DataError, match=r"all.zip/a/0.png cannot be read \([\d,]+ bytes, more than"
+    ):
+        hwr.data.load("folder", split="train", data_dir=folder)
+    (folder / "all.zip").unlink()
+    with tarfile.open(folder / "all.tar", "w") as tar:
+        info = tarfile.TarInfo("a/0.png")
+        info.size = 21
+        tar.addfile(info, io.BytesIO(bytes(21)))
+    with pytest.raises(DataError, match=r"all.tar is a damaged archive \(21 bytes, more than"):
+        hwr.data.load("folder", split="train", data_dir=folder)
+
+
+def test_what_a_folders_parts_share_is_left_out_of_training(write: Write, picture: Picture) -> None:
+    pytest.importorskip("cv2")
+    files = {f"{s}/{c}/{i}.png": picture(n) for n, (s, c, i) in enumerate(
+        [("train", "a", 0), ("train", "a", 1), ("train", "b", 0), ("test", "a", 0)])}  # fmt: skip
+    folder = write({**files, "test/b/0.png": files["train/a/1.png"]})
+    train = hwr.data.load("folder", split="train", data_dir=folder)
+    assert train.note == "1 of 3 also stand in test and are left out"
+    assert train.labels.tolist() == [0, 1]
+    assert len(hwr.data.load("folder", split="test", data_dir=folder)) == 2

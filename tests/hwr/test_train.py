@@ -492,7 +492,7 @@ def test_help_shows_every_default() -> None:
         "seed": 0,
         "backend": "numpy",
         "threads": f"{usable_cpus()}, the processors here",
-        "data-dir": "the data inside the package",
+        "data-dir": "HWR_DATA, else the user's cache",
         "output-dir": "runs/RECIPE",
         "resume": "a new run",
         "save-every": 120,
