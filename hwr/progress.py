@@ -13,6 +13,8 @@ LINE_EVERY_S = 20.0  # seconds between plain lines
 class Progress:
     """Progress over `total` images (or other units): rate, time left and one figure beside it.
 
+    A total of 0 is one that is not known.
+
     On a terminal a bar (stderr); otherwise a plain line now and then, fit for a log file.
     """
 
@@ -26,7 +28,7 @@ class Progress:
             from tqdm import tqdm
 
             self.bar = tqdm(
-                total=total,
+                total=total or None,
                 initial=done,
                 desc=label,
                 unit=f" {unit}",
@@ -62,9 +64,9 @@ class Progress:
         shown = "".join(f", {k} {v:.4f}" for k, v in figures.items())
         left = (self.total - self.done) / max(rate, 1e-9)
         pace = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+        of, end = (f" of {self.total:,}", f", {clock(left)} left") if self.total else ("", "")
         print(
-            f"{self.label}: {self.done:,} of {self.total:,} {self.unit}{shown}, "
-            f"{pace} {self.unit}/s, {clock(left)} left",
+            f"{self.label}: {self.done:,}{of} {self.unit}{shown}, {pace} {self.unit}/s{end}",
             file=sys.stderr,
             flush=True,
         )

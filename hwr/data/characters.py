@@ -272,7 +272,7 @@ def load_alnum(name: str, merged: bool, split: str, folder: Path) -> Dataset:
 
 for _name, _title, _merged, _count in (
     ("photo-alnum62", "letters and digits, photographed by phone", False, 62),
-    ("photo-alnum36", "the same, capital and small letters together", True, 36),
+    ("photo-alnum36", "the same pictures as photo-alnum62, case ignored", True, 36),
 ):
     register(
         name=_name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,15 +46,17 @@ def load_orand(part: str, split: str, folder: Path) -> Strings:
             )
         names.append(by_file[fields[0]])
         texts.append(fields[1])
+    if not names:
+        raise DataError(f"{files.dataset}: {folder / path} is empty; fetch it again")
     return lines_of_digits(files, split, names, texts)
 
 
 def lines_of_digits(
-    files: Files, split: str, names: list[str], texts: list[str], **more: object
+    files: Files, split: str, names: list[str], texts: list[str], **more: Any
 ) -> Strings:
     """Dark ink on paper as bright on dark, at the size of the files."""
     shown = tuple(255 - picture for picture in pictures.read(files, names))
-    return Strings(files.dataset, split, shown, tuple(texts), DIGITS, **more)  # type: ignore[arg-type]
+    return Strings(files.dataset, split, shown, tuple(texts), DIGITS, **more)
 
 
 for _part, _train, _test in (("a", 2009, 3784), ("b", 3000, 2926)):

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hwr.data import images as pictures
 from hwr.data.archive import Files, listing
@@ -53,28 +54,21 @@ def load(name: str, split: str, folder: Path) -> Strings:
             f"{name}: {folder} holds no pictures of sentences, such as a01-000u-s00-00.png; "
             f"found: {listing(files.names)}"
         )
-    for stem, form in zip(stems, forms):
-        if form not in writer_of:
-            raise DataError(f"{name}: the form {form} of {stem}.png is not in forms.txt")
-        if text_of is not None and stem not in text_of:
-            raise DataError(f"{name}: the picture {stem}.png is not in {SENTENCES}")
     if text_of is None:
         if name == "iam":
             files.require(SENTENCES)
         text_of = dict.fromkeys(stems, "")
+    for stem, form in zip(stems, forms):
+        if form not in writer_of:
+            raise DataError(f"{name}: the form {form} of {stem}.png is not in forms.txt")
+        if stem not in text_of:
+            raise DataError(f"{name}: the picture {stem}.png is not in {SENTENCES}")
     writers = np.array([writer_of[form] for form in forms])
-    kind, by_form = split.removeprefix("paper-"), None
-    if name == "iam":
-        chosen = divide(np.zeros(len(found)), SHARES, groups=writers)[kind]
-    else:
-        pool = most_frequent(writers, WRITERS)
-        by_form = None if split.startswith("paper-") else np.array(forms)[pool]
-        chosen = pool[divide(writers[pool], SHARES, groups=by_form)[kind]]
+    chosen, apart = choose(name, split, writers, np.array(forms))
     shown = tuple(
         pictures.to_height(255 - image, HEIGHTS[name])
         for image in pictures.read(files, [found[i] for i in chosen])
     )
-    apart = "writers" if name == "iam" else "sentences" if by_form is None else "forms"
     return Strings(
         name,
         split,
@@ -86,7 +80,20 @@ def load(name: str, split: str, folder: Path) -> Strings:
     )
 
 
-def most_frequent(writers: np.ndarray, count: int) -> np.ndarray:
+def choose(
+    name: str, split: str, writers: NDArray[np.str_], forms: NDArray[np.str_]
+) -> tuple[NDArray[np.int64], str]:
+    """Positions of a split's sentences, and what the splits keep apart."""
+    if name == "iam":
+        return divide(np.zeros(len(forms)), SHARES, groups=writers)[split], "writers"
+    pool = most_frequent(writers, WRITERS)
+    if split.startswith("paper-"):
+        part = divide(writers[pool], SHARES)[split.removeprefix("paper-")]
+        return pool[part], "sentences"
+    return pool[divide(writers[pool], SHARES, groups=forms[pool])[split]], "forms"
+
+
+def most_frequent(writers: NDArray[np.str_], count: int) -> NDArray[np.int64]:
     """Positions of the sentences of the `count` writers who wrote most of them."""
     often = Counter(writers.tolist())
     chosen = sorted(often, key=lambda writer: (-often[writer], writer))[:count]

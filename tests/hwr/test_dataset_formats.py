@@ -327,7 +327,10 @@ def test_orand(write: Write, picture: Picture, part: str) -> None:
     with pytest.raises(
         UserError, match=r"holds strings, not characters; use hwr.data.load_strings"
     ):
-        hwr.data.load(f"orand-car-{part}", split="test", data_dir=write({table: ""}))
+        hwr.data.load(f"orand-car-{part}", split="test", data_dir=write({table: lines[0]}))
+    write({table: ""})
+    with pytest.raises(DataError, match=f"{part}_test_gt.txt is empty; fetch it again"):
+        hwr.data.load_strings(f"orand-car-{part}", split="test", data_dir=folder)
 
 
 def test_orand_with_boxes(write: Write, picture: Picture, zipped: Zipped) -> None:

@@ -62,6 +62,17 @@ def test_other_units_and_slow_rates(
     assert capsys.readouterr().err == "mlp: 2 of 10 turns, 0.05 turns/s, 2:40 left\n"
 
 
+def test_a_total_that_is_not_known(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    with Progress("file.zip", 0, unit="bytes") as shown:
+        shown.update(5000)
+    line = capsys.readouterr().err
+    assert line.startswith("file.zip: 5,000 bytes, ")
+    assert "left" not in line
+
+
 def test_nothing_done_has_a_rate_of_zero() -> None:
     assert Progress("empty", 0).rate == 0
 
