@@ -17,7 +17,7 @@ from hwr import checkpoint, data
 from hwr.command import AUGMENT_HELP, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.errors import UserError
-from hwr.recipes import DEFAULT, recipes
+from hwr.recipes import DEFAULT, Recipe, recipes
 from tinynn.backend import backend_names
 from tinynn.kernels.threads import usable_cpus
 
