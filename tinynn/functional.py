@@ -2,6 +2,7 @@
 
 from tinynn.functions.activation import gelu, log_softmax, relu, sigmoid, silu, softmax, tanh
 from tinynn.functions.conv import conv2d
+from tinynn.functions.ctc import ctc_loss
 from tinynn.functions.dropout import dropout, stochastic_depth
 from tinynn.functions.linear import linear, matmul
 from tinynn.functions.loss import (

@@ -533,6 +533,19 @@ def multi_margin_loss(draw: Draw) -> Case:
     )
 
 
+@case
+def ctc_loss(draw: Draw) -> Case:
+    n, s, classes = draw.integer(1, 3), draw.integer(0, 3), draw.integer(2, 4)
+    blank, reduction = draw.integer(0, classes - 1), draw.choice(["mean", "sum", "none"])
+    steps = draw.integer(2 * s + 1, 2 * s + 3)  # enough for labels that are all equal
+    targets = (blank + draw.rng.integers(1, classes, (n, s))) % classes
+    lengths = draw.rng.integers(2 * s + 1, steps + 1, n), draw.rng.integers(0, s + 1, n)
+    return Case(
+        lambda input: F.ctc_loss(input, targets, *lengths, blank, reduction),
+        [-draw.positive(steps, n, classes)],
+    )
+
+
 # -- recurrence ----------------------------------------------------------------------------------
 
 

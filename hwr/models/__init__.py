@@ -7,6 +7,7 @@ from hwr.models import (  # each enters its models into the table
     efficientnet,
     fast,
     resnet,
+    zhan,
     zhang,
 )
 from hwr.models.registry import create, models, options_of
@@ -21,5 +22,6 @@ __all__ = [
     "models",
     "options_of",
     "resnet",
+    "zhan",
     "zhang",
 ]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tinynn as tn
 from tinynn.backend import Backend, backend_names, get_backend
 from tinynn.gradcheck_cases import Draw, convolution, pooling
-from tinynn.kernels import reference
+from tinynn.kernels import reference, reference_ctc
 from tinynn.kernels.geometry import conv_output_size, live_taps, tap_visits
 
 Arguments = list[Any]
@@ -312,6 +312,26 @@ def label_cross_entropy_grad(draw: Draw) -> Arguments:
     logits, labels, *options = label_cross_entropy(draw)
     _, *statistics = reference.label_cross_entropy(logits, labels, *options)
     return [draw.normal(len(logits)), logits, labels, *statistics, *options]
+
+
+@cases(RECURRENT)
+def ctc_loss(draw: Draw) -> Arguments:
+    t, n, s = draw.integer(1, 12), draw.choice([1, 3, 40]), draw.integer(0, 5)
+    classes = draw.choice([2, 3, 11])
+    log_probs = reference.log_softmax(draw.choice([1, 5]) * draw.normal(t, n, classes), 2)
+    if draw.flag():  # what never happens
+        log_probs = np.where(draw.normal(*log_probs.shape) > 1, -np.inf, log_probs)
+    blank = draw.integer(0, classes - 1)
+    targets = (blank + draw.rng.integers(1, classes, (n, s))) % classes
+    lengths = draw.rng.integers(0, t + 1, n), draw.rng.integers(0, s + 1, n)
+    return [log_probs, targets, *lengths, blank]  # some labellings are too long
+
+
+@cases(RECURRENT)
+def ctc_loss_grad(draw: Draw) -> Arguments:
+    arguments = ctc_loss(draw)
+    losses, alpha = reference_ctc.ctc_loss(*arguments)
+    return [draw.normal(len(losses)), *arguments, losses, alpha]
 
 
 # -- recurrence ----------------------------------------------------------------------------------

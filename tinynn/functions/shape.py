@@ -55,7 +55,7 @@ class Concatenate(Function):
         begin, dxs = 0, []
         for size, need in zip(self.sizes, self.needs):
             part = (slice(None),) * self.axis + (slice(begin, begin + size),)
-            dxs.append(dy[part] if need else None)
+            dxs.append(namespace(dy).ascontiguousarray(dy[part]) if need else None)
             begin += size
         return tuple(dxs)
 

@@ -17,6 +17,7 @@ from tinynn.nn.layers import (
     BatchNorm2d,
     Conv2d,
     CrossEntropyLoss,
+    CTCLoss,
     Dropout,
     Flatten,
     Identity,

@@ -380,3 +380,15 @@ class MSELoss(Module):
 
     def forward(self, input: Any, target: Any) -> Tensor:
         return F.mse_loss(input, target, self.reduction)
+
+
+class CTCLoss(Module):
+    """The loss of labels that are not aligned with the steps; see `functional.ctc_loss`."""
+
+    def __init__(self, blank: int = 0, reduction: str = "mean", zero_infinity: bool = False):
+        self.options = (blank, reduction, zero_infinity)
+
+    def forward(
+        self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any
+    ) -> Tensor:
+        return F.ctc_loss(log_probs, targets, input_lengths, target_lengths, *self.options)
