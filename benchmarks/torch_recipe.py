@@ -19,7 +19,7 @@ from hwr import command
 from hwr.config import Config
 from hwr.data import Loader, Normalize
 from hwr.errors import UserError
-from hwr.evaluate import BATCH, split_loader
+from hwr.evaluate import reading_loader, split_loader
 from hwr.options import configure, parser
 from hwr.progress import Progress
 from hwr.recipes import Recipe
@@ -53,9 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         train, recipe.batch_size, seed=config.seed, normalize=normalize, shuffle=True
     )  # fmt: skip
     model = network(recipe).to(memory_format=layout)
-    validation = (
-        Loader(held_out, BATCH, seed=config.seed, normalize=normalize) if held_out else None
-    )
+    validation = reading_loader(config.recipe, held_out) if held_out else None
     fit(config, model, loader, validation, layout)
     correct, total = measure(model, split_loader(config, "test"), layout)
     print(f"test accuracy {describe_accuracy(correct, total)}", flush=True)

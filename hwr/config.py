@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from hwr.data.augment import Augment
+from hwr.data.synthesis import Synthesis
 from hwr.errors import UserError, unknown_name
 from hwr.recipes import Recipe
 from tinynn import optim
@@ -60,8 +61,9 @@ class Config:
             values = json.loads(path.read_text("utf-8"))
             recipe = values["recipe"]
             recipe["claimed"] = {int(k): v for k, v in recipe["claimed"].items()}
-            if recipe.get("augment") is not None:
-                recipe["augment"] = build(Augment, recipe["augment"])
+            for name, kind in {"augment": Augment, "synthesis": Synthesis}.items():
+                if recipe.get(name) is not None:
+                    recipe[name] = build(kind, recipe[name])
             values["recipe"] = build(Recipe, recipe)
             config = build(Config, values)
             if missing := {"classes", "class_names"} - config.facts.keys():
@@ -97,6 +99,8 @@ def fits(value: Any, hint: Any) -> bool:
     kind = get_origin(hint) or hint
     if kind is UnionType:
         return any(fits(value, option) for option in get_args(hint))
+    if kind is tuple:  # JSON made a list of it
+        return isinstance(value, (list, tuple)) and all(map(fits, value, get_args(hint)))
     if kind in (int, float):
         return isinstance(value, (int, kind)) and not isinstance(value, bool)
     return isinstance(value, kind)

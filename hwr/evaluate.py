@@ -6,7 +6,7 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,76 +15,74 @@ import numpy as np
 import tinynn as tn
 from hwr import checkpoint, command, data, models
 from hwr.config import Config
-from hwr.data import Loader
+from hwr.data import Dataset, Loader
 from hwr.data.augment import VIEWS
 from hwr.data.loader import Augment
 from hwr.errors import UserError
 from hwr.progress import Progress
 from hwr.readings import Readings
+from hwr.recipes import Recipe
 from hwr.statistics import describe_accuracy, wilson_interval
+from hwr.tasks import Classification, Result, Task, tasks
 from tinynn import functional as F
 from tinynn.kernels.threads import usable_cpus
 from tinynn.nn import Module
 
-BATCH = 500
+SEED = 0  # of strings composed to be read: the same ones for every run
+CLASSIFICATION = Classification()
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model makes of a dataset.
-
-    `loss` is the mean cross-entropy in nats; `confusion[t, p]` counts images of class t read as p.
-    """
-
-    loss: float
-    confusion: np.ndarray  # (classes, classes) int64
-
-    @property
-    def total(self) -> int:
-        """Number of images."""
-        return int(self.confusion.sum())
-
-    @property
-    def correct(self) -> int:
-        """Number of images read right."""
-        return int(self.confusion.trace())
-
-    @property
-    def accuracy(self) -> float:
-        """The share read right, from 0 to 1."""
-        return self.correct / self.total
-
-
-def evaluate(
-    model: Module, loader: Loader, label: str = "evaluating", *, views: Sequence[Loader] = ()
-) -> Evaluation:
-    """Read every image as `read` does, and keep the loss and the confusion matrix."""
-    readings = read(model, loader, label, views=views)
-    return Evaluation(readings.loss, readings.confusion)
-
-
-@tn.no_grad()
 @np.errstate(all="ignore")  # weights near the largest number overflow; the loss shows it
+def evaluate(
+    model: Module,
+    loader: Loader,
+    label: str = "evaluating",
+    *,
+    views: Sequence[Loader] = (),
+    task: Task = CLASSIFICATION,
+) -> Result:
+    """Read every image as `outputs` does, and make of it what the task makes."""
+    loss, readings, truths = 0.0, [], []
+    for output, labels in outputs(model, loader, label, views):
+        loss += task.loss(output, labels, reduction="sum").item()
+        readings.append(task.read(output).numpy())
+        truths.append(labels)
+    mean_loss = loss / len(loader.dataset)
+    classes = len(loader.dataset.classes)
+    return task.result(mean_loss, np.concatenate(readings), np.concatenate(truths), classes)
+
+
+@np.errstate(all="ignore")
 def read(
     model: Module, loader: Loader, label: str = "reading", *, views: Sequence[Loader] = ()
 ) -> Readings:
-    """Read every image of a loader in evaluation mode.
+    """The probability of each class for every image, read as `outputs` does."""
+    parts = [
+        (F.log_softmax(output, 1).numpy(), labels)
+        for output, labels in outputs(model, loader, label, views)
+    ]
+    log_probabilities, labels = map(np.concatenate, zip(*parts))
+    return Readings(log_probabilities, labels)
+
+
+def outputs(
+    model: Module, loader: Loader, label: str, views: Sequence[Loader] = ()
+) -> Iterator[tuple[tn.Tensor, np.ndarray]]:
+    """What a model in evaluation mode makes of each batch of a loader, and the labels.
 
     `views` load the same images in other forms; the probabilities of all the forms are averaged.
     """
     model.eval()
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
     with Progress(label, len(loader.dataset)) as progress:
         for (images, labels), *more in zip(*(each.epoch(0) for each in (loader, *views))):
-            logits = model(tn.Tensor(images))
-            if more:
-                forms = [logits, *(model(tn.Tensor(form)) for form, _ in more)]
-                mean = F.stack([F.softmax(each, 1) for each in forms]).mean(0)
-                logits = mean.clip(min=1e-37).log()  # no logarithm of 0
-            parts.append((F.log_softmax(logits, 1).numpy(), labels))
+            with tn.no_grad():
+                output = model(tn.Tensor(images))
+                if more:
+                    forms = [output, *(model(tn.Tensor(form)) for form, _ in more)]
+                    mean = F.stack([F.softmax(each, -1) for each in forms]).mean(0)
+                    output = mean.clip(min=1e-37).log()  # no logarithm of 0
+            yield output, labels
             progress.update(len(labels))
-    log_probabilities, labels = map(np.concatenate, zip(*parts))
-    return Readings(log_probabilities, labels)
 
 
 def split_loader(config: Config, split: str, augment: Augment | None = None) -> Loader:
@@ -92,8 +90,19 @@ def split_loader(config: Config, split: str, augment: Augment | None = None) -> 
     recipe = config.recipe
     folder = Path(config.data_dir) if config.data_dir else None
     dataset = data.load(recipe.dataset, split=split, data_dir=folder)
-    normalize = data.Normalize(recipe.mean, recipe.std, recipe.image_size)
-    return Loader(dataset, BATCH, seed=config.seed, normalize=normalize, augment=augment)
+    return reading_loader(recipe, dataset, augment)
+
+
+def reading_loader(recipe: Recipe, dataset: Dataset, augment: Augment | None = None) -> Loader:
+    """The batches of a dataset to be read, prepared as a recipe prepares its images."""
+    return Loader(
+        dataset,
+        tasks.get(recipe.task).batch,
+        seed=SEED,
+        normalize=data.Normalize(recipe.mean, recipe.std, recipe.image_size),
+        synthesis=recipe.synthesis,
+        augment=augment,
+    )
 
 
 def load_run(folder: Path, weights: str = checkpoint.LAST) -> tuple[Config, Module]:
@@ -170,12 +179,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         first, *views = (
             split_loader(config, args.split, view) for view in VIEWS.get(args.tta, [None])
         )
-        result = evaluate(model, first, views=views)
+        result = evaluate(model, first, views=views, task=tasks.get(config.recipe.task))
     report(args, config, result)
     return 0
 
 
-def report(args: argparse.Namespace, config: Config, result: Evaluation) -> None:
+def report(args: argparse.Namespace, config: Config, result: Result) -> None:
     """Print the accuracy with its interval, or everything as JSON."""
     if args.json:
         interval = wilson_interval(result.correct, result.total)
@@ -189,7 +198,7 @@ def report(args: argparse.Namespace, config: Config, result: Evaluation) -> None
             "correct": result.correct,
             "total": result.total,
             "loss": result.loss,
-            "confusion": result.confusion.tolist(),
+            **result.figures(),
         }
         print(json.dumps(values))
         return
@@ -200,17 +209,8 @@ def report(args: argparse.Namespace, config: Config, result: Evaluation) -> None
     claim = config.recipe.claim()
     if claim is not None and args.split == "test":
         print(f"the paper reports {claim:.2f} % after {config.recipe.epochs} epochs")
-    wrong = result.confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    pairs = np.argsort(wrong, axis=None)[::-1][:5]
-    names = load_classes(config)
-    shown = [
-        f"{names[t]} read as {names[p]} {wrong[t, p]} times"
-        for t, p in (np.unravel_index(i, wrong.shape) for i in pairs)
-        if wrong[t, p]
-    ]
-    if shown:
-        print("most frequent errors: " + ", ".join(shown))
+    for line in result.lines(load_classes(config)):
+        print(line)
 
 
 def load_classes(config: Config) -> list[str]:

@@ -22,8 +22,9 @@ from hwr.config import (
 )
 from hwr.data import Dataset, Loader
 from hwr.errors import UserError
-from hwr.evaluate import BATCH, create_model, split_loader
+from hwr.evaluate import create_model, reading_loader, split_loader
 from hwr.machine import machine
+from hwr.tasks import Task, tasks
 from tinynn.nn import Module
 from tinynn.optim import EMA, Optimizer, Schedule
 
@@ -37,6 +38,7 @@ class Run:
     """A training run: its parts, and where it stands."""
 
     config: Config
+    task: Task
     model: Module
     optimizer: Optimizer
     schedule: Schedule
@@ -93,7 +95,7 @@ class Run:
                 step = self.step - len(self.pending) + i + 1
                 raise Diverged(f"the loss is {value} at step {step} (epoch {self.epoch + 1})")
             self.loss_sum += value * len(labels)
-            self.correct += int((read.numpy() == labels).sum())
+            self.correct += int(self.task.right(read.numpy(), labels).sum())
             self.images += len(labels)
         self.pending.clear()
 
@@ -146,23 +148,34 @@ def prepare(config: Config) -> Run:
             f"--keep-epochs {late[0]} is after the last epoch, {recipe.epochs}; keep earlier ones, "
             "or train longer by --epochs"
         )
+    task = tasks.get(recipe.task)
     train, held_out = split_data(config)
     test = split_loader(config, "test")  # read now: bad data must not come to light after training
-    options: dict[str, Any] = {"seed": config.seed, "normalize": test.normalize}
-    loader = Loader(train, recipe.batch_size, shuffle=True, augment=recipe.augment, **options)
-    validation = Loader(held_out, BATCH, **options) if held_out else None
+    loader = Loader(
+        train,
+        recipe.batch_size,
+        seed=config.seed,
+        normalize=test.normalize,
+        shuffle=True,
+        synthesis=recipe.synthesis,
+        augment=recipe.augment,
+    )
+    validation = reading_loader(recipe, held_out) if held_out else None
     config = with_data_facts(config, train, held_out)
     generator = config.rng(INITIAL_WEIGHTS)
     model = create_model(config, generator)
-    check_image(model, loader)
-    check_last_batch(model, loader, epoch_batches(config, loader))
+    images, labels = loader.first()
+    check_image(model, images)
+    check_last_batch(model, images, loader, epoch_batches(config, loader))
+    with tn.no_grad():  # an output or labels that are not of this task, or too long
+        task.loss(model(tn.Tensor(images)), labels, label_smoothing=recipe.label_smoothing)
     config = config.with_facts(
         parameters=sum(p.size for p in model.parameters()), machine=machine()
     )
     optimizer = make_optimizer(recipe, model)
     schedule = make_schedule(recipe, optimizer, epoch_batches(config, loader) * recipe.epochs)
     ema = make_ema(recipe, model)
-    return Run(config, model, optimizer, schedule, ema, generator, loader, validation, test)
+    return Run(config, task, model, optimizer, schedule, ema, generator, loader, validation, test)
 
 
 def split_data(config: Config) -> tuple[Dataset, Dataset | None]:
@@ -204,9 +217,8 @@ def with_data_facts(config: Config, train: Dataset, held_out: Dataset | None) ->
     return config.with_facts(**facts)
 
 
-def check_image(model: Module, loader: Loader) -> None:
-    """UserError if the images do not fit their size, or the model cannot read that size."""
-    image = loader.normalize(loader.dataset.images[:1])
+def check_image(model: Module, image: np.ndarray) -> None:
+    """UserError if the model cannot read images of that size."""
     try:
         with tn.no_grad():
             model.eval()(tn.Tensor(image))
@@ -217,11 +229,10 @@ def check_image(model: Module, loader: Loader) -> None:
         ) from None
 
 
-def check_last_batch(model: Module, loader: Loader, batches: int) -> None:
+def check_last_batch(model: Module, image: np.ndarray, loader: Loader, batches: int) -> None:
     """UserError if the last batch of an epoch is one image and the model cannot train on one."""
     if min(loader.batch_size, len(loader.dataset) - (batches - 1) * loader.batch_size) > 1:
         return
-    image = loader.normalize(loader.dataset.images[:1])
     try:
         copy.deepcopy(model).train()(tn.Tensor(image))
     except ValueError as error:

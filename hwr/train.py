@@ -17,28 +17,28 @@ import numpy as np
 import tinynn as tn
 from hwr import checkpoint, command
 from hwr.errors import UserError
-from hwr.evaluate import Evaluation, create_model, evaluate
+from hwr.evaluate import create_model, evaluate
 from hwr.interrupts import Interrupted, catch_interrupts
 from hwr.options import configure, free_folder, parser, resumed
 from hwr.progress import Progress, clock
 from hwr.run import Diverged, Run, prepare
 from hwr.statistics import describe_accuracy
-from tinynn import functional as F
+from hwr.tasks import Result
 
 READ_LOSS_EVERY = 10  # steps; reading it more often would make a GPU wait
 
 
 def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tuple[tn.Tensor, tn.Tensor]:
     """One update from one batch. Returns the loss and what the images were read as."""
-    logits = run.model(tn.Tensor(images))
-    loss = F.cross_entropy(logits, labels, label_smoothing=run.config.recipe.label_smoothing)
+    output = run.model(tn.Tensor(images))
+    loss = run.task.loss(output, labels, label_smoothing=run.config.recipe.label_smoothing)
     run.optimizer.zero_grad()
     loss.backward()
     run.optimizer.step()
     run.schedule.step()
     if run.ema is not None:
         run.ema.update()
-    return loss, logits.argmax(1)
+    return loss, run.task.read(output)
 
 
 @np.errstate(all="ignore")  # overflow shows in the loss, where Run.check looks for it
@@ -91,7 +91,7 @@ def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
     )
     if run.validation is not None:
         with checkpoint.averaged(run.ema):
-            result = evaluate(run.model, run.validation, "validating")
+            result = evaluate(run.model, run.validation, "validating", task=run.task)
         if not math.isfinite(result.loss):
             raise Diverged(f"the validation loss is {result.loss} after step {run.step}")
         figures |= {"validation_loss": result.loss, "validation_accuracy": result.accuracy}
@@ -119,7 +119,7 @@ def end_epoch(run: Run, folder: Path, progress: Progress) -> None:
     print(line, flush=True)
 
 
-def is_better(result: Evaluation, best: dict[str, float]) -> bool:
+def is_better(result: Result, best: dict[str, float]) -> bool:
     """Whether a validation result beats the best so far: accuracy first, then loss.
 
     The test images have no say.
@@ -216,7 +216,7 @@ def finish(run: Run, folder: Path, seconds: float) -> None:
             measure(run, folder, checkpoint.kept(epoch), epoch)
     result = measure(run, folder, checkpoint.LAST, run.epoch)
     recipe = run.config.recipe
-    print(f"test accuracy {describe_accuracy(result.correct, result.total)}", end="")
+    print(f"test {result.measure} {describe_accuracy(result.correct, result.total)}", end="")
     claim = recipe.claim()
     print(
         f"; the paper reports {claim:.2f} % after {recipe.epochs} epochs" if claim else "",
@@ -227,15 +227,15 @@ def finish(run: Run, folder: Path, seconds: float) -> None:
     )
 
 
-def measure(run: Run, folder: Path, weights: str, epoch: int) -> Evaluation:
+def measure(run: Run, folder: Path, weights: str, epoch: int) -> Result:
     """Measure one of the run's checkpoints on the test images, and log it."""
     if weights == checkpoint.LAST:  # the model holds these
         with checkpoint.averaged(run.ema):
-            result = evaluate(run.model, run.test, "testing")
+            result = evaluate(run.model, run.test, "testing", task=run.task)
     else:
         model = create_model(run.config)
         checkpoint.load(folder / weights, model)
-        result = evaluate(model, run.test, f"testing epoch {epoch}")
+        result = evaluate(model, run.test, f"testing epoch {epoch}", task=run.task)
     checkpoint.log(
         folder,
         step=run.step,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.data.dataset import Dataset
+from hwr.data.synthesis import Synthesis
 from hwr.errors import UserError
 
 Batch = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -75,6 +76,8 @@ class Loader:
     A batch is a function of ``(seed, epoch, batch number)`` alone. The loader keeps no state, so
     training resumes with ``loader.epoch(k, start_batch=b)`` and gets what it would have had.
 
+    ``synthesis`` makes a string of digits of each image, with the labels of all its digits.
+
     ``augment(images, rng)`` maps uint8 ``(n, H, W, C)`` to the same, other heights and widths
     allowed. ``prefetch`` batches are made ahead in one thread; 0 makes each when it is asked for,
     in the caller's thread.
@@ -92,6 +95,7 @@ class Loader:
         normalize: Normalize,
         shuffle: bool = False,
         drop_last: bool = False,
+        synthesis: Synthesis | None = None,
         augment: Augment | None = None,
         prefetch: int = 2,
     ) -> None:
@@ -108,6 +112,7 @@ class Loader:
         self.normalize = normalize
         self.shuffle = shuffle
         self.drop_last = drop_last
+        self.synthesis = synthesis
         self.augment = augment
         self.prefetch = prefetch
         if len(self) == 0:
@@ -124,7 +129,8 @@ class Loader:
     def epoch(self, k: int, start_batch: int = 0) -> Iterator[Batch]:
         """The batches of epoch ``k`` from number ``start_batch`` on.
 
-        Each is ``(images, labels)``: float32 ``(n, H, W, C)``, C-contiguous, and int64 ``(n,)``.
+        Each is ``(images, labels)``: float32 ``(n, H, W, C)``, C-contiguous, and int64 ``(n,)``,
+        for strings ``(n, S)``.
         An error in ``augment`` is raised here, where its batch is due. Leaving the loop early
         ends the thread.
 
@@ -145,9 +151,14 @@ class Loader:
             return (make(number) for number in numbers)
         return _ahead(make, numbers, self.prefetch)
 
+    def first(self) -> Batch:
+        """The dataset's first image and its label, as a batch of one, not augmented."""
+        images, labels = self._load(0, np.arange(1))
+        return self.normalize(images), labels
+
     def _batch(self, k: int, order: NDArray[np.int64], number: int) -> Batch:
         chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-        images = self.dataset.images[chosen]
+        images, labels = self._load(k, chosen)
         if self.augment is not None:
             # number + 1: NumPy pads a seed with zeros, and [seed, k, 0] would repeat the order's.
             images = self.augment(images, np.random.default_rng([self.seed, k, number + 1]))
@@ -156,7 +167,14 @@ class Loader:
                     f"Loader: augment returned {len(images)} images for {len(chosen)}; "
                     "return one for each"
                 )
-        return self.normalize(images), self.dataset.labels[chosen]
+        return self.normalize(images), labels
+
+    def _load(
+        self, k: int, chosen: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        if self.synthesis is not None:
+            return self.synthesis(self.dataset, chosen, seed=self.seed, epoch=k)
+        return self.dataset.images[chosen], self.dataset.labels[chosen]
 
 
 def _ahead(make: Callable[[int], T], numbers: range, depth: int) -> Iterator[T]:

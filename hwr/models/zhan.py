@@ -74,7 +74,7 @@ class ZhanDense(nn.Module):
         generator: np.random.Generator | None = None,
     ):
         if height < 8:
-            raise ValueError(f"height must be 8 or more, for it is halved three times; not {height}")
+            raise ValueError(f"height is halved three times: 8 or more, not {height}")
         self.height = height
         self.conv1 = nn.Conv2d(channels, stem, 5, 2, 2, bias=False, generator=generator)
         self.block1 = DenseBlock(stem, layers, growth, generator=generator)

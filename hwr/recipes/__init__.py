@@ -1,6 +1,14 @@
 """The experiments of the papers, declared: one file a paper."""
 
-from hwr.recipes import ahlawat, arora, best, chi2022, fast, zhang  # each enters what it declares
+from hwr.recipes import (  # each enters what it declares
+    ahlawat,
+    arora,
+    best,
+    chi2022,
+    fast,
+    zhan,
+    zhang,
+)  # fmt: skip
 from hwr.recipes.recipe import Recipe, recipes
 from hwr.recipes.table import Row, Table, tables
 
@@ -8,5 +16,5 @@ DEFAULT = "chi2022-resnet18"
 
 __all__ = [
     "DEFAULT", "Recipe", "Row", "Table", "ahlawat", "arora", "best", "chi2022", "fast", "recipes",
-    "tables", "zhang",
+    "tables", "zhan", "zhang",
 ]  # fmt: skip

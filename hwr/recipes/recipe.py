@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hwr.data.augment import Augment
+from hwr.data.synthesis import Synthesis
 from hwr.registry import Registry
 
 
@@ -27,12 +28,14 @@ class Recipe:
     mean: float = 0.1307  # of pixel / 255 over MNIST's training images
     std: float = 0.3081
     image_size: int | None = None  # pixels a side, by a black border; None: as they are
+    synthesis: Synthesis | None = None  # strings made of the images
     augment: Augment | None = None  # warps of the training images
     validation: int = 5000  # images held out of the training set
     # model
     model: str
     model_options: Mapping[str, Any] = field(default_factory=dict)
     # training
+    task: str = "classification"  # or "strings"
     epochs: int
     batch_size: int
     optimizer: str = "adam"
@@ -55,6 +58,7 @@ class Recipe:
     def refinements(self) -> str:
         """What is done beyond plain training, as reports show it; empty if nothing."""
         named = {
+            "synthesis": self.synthesis,
             "image size": self.image_size,
             "augmentation": self.augment,
             "label smoothing": self.label_smoothing,

@@ -371,7 +371,9 @@ def test_a_validation_loss_that_overflows_stops_it(
 ) -> None:
     evaluate = train.evaluate
     monkeypatch.setattr(
-        train, "evaluate", lambda *args: replace(evaluate(*args), loss=float("inf"))
+        train,
+        "evaluate",
+        lambda *args, **options: replace(evaluate(*args, **options), loss=float("inf")),
     )
     run = cli("train", *TINY, "--data-dir", digits, "--output-dir", "run")
     assert run.code == 1

@@ -14,10 +14,11 @@ import tinynn as tn
 from hwr import listing, models, progress, train
 from hwr.config import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
 from hwr.data.augment import Augment
-from hwr.evaluate import Evaluation, load_run, split_loader
+from hwr.evaluate import load_run, split_loader
 from hwr.options import configure, parser
 from hwr.recipes import DEFAULT, Recipe, recipes
 from hwr.summary import layers
+from hwr.tasks import Evaluation
 from tinynn import functional as F
 from tinynn.kernels.threads import usable_cpus
 
@@ -133,7 +134,7 @@ def test_the_best_weights_are_the_best_on_the_held_out_images(
     accuracies = iter([60, 80, 80, 70])
     losses = iter([1.0, 1.0, 0.5, 0.1])
 
-    def scripted(model: Any, loader: Any, label: str) -> Evaluation:
+    def scripted(model: Any, loader: Any, label: str, *, task: Any) -> Evaluation:
         asked.append((label, loader.dataset.split, len(loader.dataset)))
         confusion = np.zeros((10, 10), np.int64)
         if label == "validating":
@@ -168,7 +169,7 @@ def scores(monkeypatch: pytest.MonkeyPatch, *correct: int) -> None:
     """Let the validations find so many of 100 images read right, one after the other."""
     left = iter(correct)
 
-    def scripted(model: Any, loader: Any, label: str) -> Evaluation:
+    def scripted(model: Any, loader: Any, label: str, *, task: Any) -> Evaluation:
         right = next(left) if label == "validating" else 50
         return Evaluation(1.0, np.diag([right, *[0] * 9]) + np.diag([100 - right, *[0] * 8], 1))
 

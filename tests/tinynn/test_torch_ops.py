@@ -705,6 +705,24 @@ for dim, shape in ((0, (2, 4)), (1, (3, 6)), (-1, (3, 1)), (1, (1, 2))):
     )
 
 
+for reduction in ("none", "mean", "sum"):
+    case(  # PyTorch's gradient is right behind log_softmax only; more in test_ctc.py
+        "ctc_loss",
+        reduction,
+        lambda x, r=reduction: F.ctc_loss(
+            F.log_softmax(x, 2), [[1, 1, 2], [3, 0, 0]], [7, 5], [3, 1], reduction=r
+        ),
+        lambda x, r=reduction: TF.ctc_loss(
+            TF.log_softmax(x, 2),
+            torch.tensor([[1, 1, 2], [3, 0, 0]]),
+            torch.tensor([7, 5]),
+            torch.tensor([3, 1]),
+            reduction=r,
+        ),
+        normal(7, 2, 4),
+    )
+
+
 # -- the tests --------------------------------------------------------------------------------
 
 

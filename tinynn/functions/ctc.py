@@ -68,8 +68,8 @@ def padded_labels(targets: Array, lengths: Array, classes: int, blank: int) -> A
     if bool(wrong.any()):
         n, s = divmod(int(wrong.argmax()), longest)
         raise ValueError(
-            f"ctc_loss: label {s} of sample {n} is {int(labels[n, s])}, expected one of the classes "
-            f"0 to {classes - 1} other than the blank {blank}"
+            f"ctc_loss: label {s} of sample {n} is {int(labels[n, s])}, expected a class, 0 to "
+            f"{classes - 1}, other than the blank {blank}"
         )
     return labels
 

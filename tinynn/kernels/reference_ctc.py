@@ -21,8 +21,12 @@ import numpy as np
 
 from tinynn.kernels.reference import Array, kernel, namespace
 
+# Without warnings of a NaN among the inputs, or of -inf + inf where a labelling cannot be read.
+QUIET = np.errstate(invalid="ignore")
+
 
 @kernel
+@QUIET
 def ctc_loss(
     log_probs: Array, targets: Array, input_lengths: Array, target_lengths: Array, blank: int
 ) -> tuple[Array, Array]:
@@ -50,6 +54,7 @@ def ctc_loss(
 
 
 @kernel
+@QUIET
 def ctc_loss_grad(
     dlosses: Array,
     log_probs: Array,
@@ -79,8 +84,7 @@ def ctc_loss_grad(
             skip = shifted(xp.where(skips, stay, -math.inf), -2)
             beta = xp.logaddexp(xp.logaddexp(stay, shifted(stay, -1)), skip)
         beta = xp.where((input_lengths == t + 1)[:, None], ends, beta)
-        with np.errstate(invalid="ignore"):  # -inf + inf, of a labelling that cannot be read
-            occupied[t] = xp.exp(alpha[t] + beta + losses[:, None])
+        occupied[t] = xp.exp(alpha[t] + beta + losses[:, None])
     onehot = states[:, :, None] == xp.arange(log_probs.shape[2])  # (N, W, C)
     seen = occupied.transpose(1, 0, 2) @ onehot.astype(alpha.dtype)  # (N, T, C)
     return xp.ascontiguousarray(-(dlosses[:, None, None] * seen).transpose(1, 0, 2))

@@ -1,0 +1,182 @@
+"""Strings of digits made of images of single digits, as somebody might write them on a cheque."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hwr.data.augment import affine_maps, sample
+from hwr.data.dataset import Dataset
+from hwr.errors import DataError, UserError
+from hwr.strings import PADDING
+
+Images = NDArray[np.uint8]
+Floats = NDArray[np.floating]
+INK = 64  # grey level from which a pixel counts as ink when digits are put side by side
+OF_STRING, OF_DIGIT = 16, 8  # random numbers for each
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """How strings are written. Ranges are (least, most); pixels are those of a line 32 high.
+
+    A string has a slant, size, gap, line, ink and paper of its own, and each digit deviates a
+    little. With negative gaps digits touch and overlap. A string too long for the width is moved
+    closer together. White on black, as MNIST.
+
+    Raises UserError for sizes, lengths and ranges that make no string.
+    """
+
+    height: int = 32
+    width: int = 256
+    shortest: int = 1  # digits
+    longest: int = 10
+    gap: tuple[float, float] = (-2.0, 6.0)  # pixels between the ink of neighbours
+    slant_deg: tuple[float, float] = (-15.0, 20.0)  # to the right
+    size: tuple[float, float] = (0.85, 1.2)  # 1 is as tall as in the images
+    rise_deg: tuple[float, float] = (-2.0, 2.0)  # of the line they stand on
+    ink: tuple[float, float] = (0.6, 1.0)  # brightness
+    paper: tuple[float, float] = (0.0, 0.2)  # brightness, somewhat uneven
+    noise: tuple[float, float] = (0.0, 0.1)  # the most that a pixel deviates by
+    bold: float = 0.25  # share of the strings with broader strokes
+
+    def __post_init__(self) -> None:
+        if not 16 <= self.height <= self.width:
+            raise UserError(
+                f"synthesis: {self.height}x{self.width} pixels; expected a height of 16 or more, "
+                "and a width of no less"
+            )
+        if not 1 <= self.shortest <= self.longest:
+            raise UserError(
+                f"synthesis: from {self.shortest} to {self.longest} digits; expected 1 or more, "
+                "and the longest no shorter than the shortest"
+            )
+        for name, value in vars(self).items():
+            if isinstance(value, (tuple, list)):
+                if len(value) != 2 or not -60 <= value[0] <= value[1] <= 60:
+                    raise UserError(
+                        f"synthesis: {name} is {value}, expected (least, most) within -60 to 60"
+                    )
+                object.__setattr__(self, name, tuple(value))  # JSON knows lists only
+
+    def __str__(self) -> str:
+        return f"strings of {self.shortest} to {self.longest} on {self.height}x{self.width} pixels"
+
+    def __call__(
+        self, digits: Dataset, indices: NDArray[np.integer], *, seed: int, epoch: int
+    ) -> tuple[Images, NDArray[np.int64]]:
+        """One string for each index: it begins with the digit there, the others are random ones.
+
+        -> images uint8 (n, height, width, 1), labels int64 (n, longest) with `PADDING` behind the
+        end. A string is a function of the digits, seed, epoch and its index alone.
+
+        Raises DataError for images that are not grey, or larger than 64 pixels a side.
+        """
+        if digits.images.shape[3] != 1 or max(digits.images.shape[1:3]) > 64:
+            raise DataError(
+                f"synthesis: {digits.name} holds images of {digits.images.shape[1:]}, expected "
+                "(H, W, 1) of single digits, at most 64 pixels a side"
+            )
+        draws, grain = self._draw(indices, seed, epoch)
+        string, digit = draws[:, :OF_STRING].T, draws[:, OF_STRING:].reshape(-1, self.longest, 8)
+        lengths = self.shortest + (string[0] * (self.longest - self.shortest + 1)).astype(int)
+        written = np.arange(self.longest) < lengths[:, None]  # (n, longest)
+        chosen = (digit[:, :, 0] * len(digits)).astype(np.int64)
+        chosen[:, 0] = indices
+        labels = np.where(written, digits.labels[chosen], PADDING)
+
+        owner, each = np.nonzero(written)[0], digit[written].T  # of the m digits of all strings
+        strokes = self._write(digits.images[chosen[written]], string[:, owner], each)
+        tops, lefts = self._place(strokes, written, string, each)
+        side = strokes.shape[1]
+        sheets = np.zeros((len(indices), self.height + 2 * side, self.width + 2 * side), np.uint8)
+        for i, stroke, top, left in zip(owner, strokes, (tops + side).tolist(), lefts + side):
+            there = sheets[i, top : top + side, left : left + side]
+            np.maximum(there, stroke, out=there)
+        ink = sheets[:, side : side + self.height, side : side + self.width]
+        return self._print(ink, grain, string)[..., None], labels
+
+    def _draw(self, indices: Any, seed: int, epoch: int) -> tuple[Floats, NDArray[np.int8]]:
+        """All that is random: numbers from 0 to 1 (n, ...), and the grain of the paper."""
+        draws = np.empty((len(indices), OF_STRING + OF_DIGIT * self.longest))
+        grain = np.empty((len(indices), self.height, self.width), np.int8)
+        for row, pixels, index in zip(draws, grain, indices.tolist()):
+            rng = np.random.default_rng([seed, epoch, index, 0, 1])  # no other has five numbers
+            rng.random(out=row)
+            pixels[:] = np.frombuffer(rng.bytes(pixels.size), np.int8).reshape(pixels.shape)
+        return draws, grain
+
+    def _write(self, images: Images, string: Floats, each: Floats) -> Images:
+        """The digits (m, h, w, 1), slanted, turned and sized: (m, side, side)."""
+        m, h, w, _ = images.shape
+        side = max(self.height, h, w)
+        top, left = (side - h) // 2, (side - w) // 2
+        framed = np.zeros((m, side, side, 1), np.uint8)
+        framed[:, top : top + h, left : left + w] = images
+        slant = between(self.slant_deg, string[1]) + between((-4, 4), each[1])
+        size = between(self.size, string[2]) * between((0.92, 1.08), each[3:5])
+        turn = between((-4, 4), each[2])
+        maps = affine_maps(turn, slant, size * self.height / 32, np.zeros((2, m)))
+        return sample(framed, maps)[..., 0]
+
+    def _place(
+        self, strokes: Images, written: NDArray[np.bool_], string: Floats, each: Floats
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the frames of the digits go: top and left, (m,) each."""
+        unit, side, owner = self.height / 32, strokes.shape[1], np.nonzero(written)[0]
+        first, last = extent(strokes, 1)
+        widths, steps = np.zeros(written.shape), np.zeros(written.shape)
+        widths[written] = last - first
+        gaps = between(self.gap, string[3, owner]) + between((-1.5, 1.5), each[5])
+        steps[written] = np.maximum(last - first + unit * gaps, 1)
+        begins = np.cumsum(steps, 1) - steps  # where the ink of each digit begins
+        broadest, farthest = widths.max(1), np.where(written, begins, 0).max(1)
+        room = self.width - 2 - broadest
+        begins *= np.minimum(1, room / np.maximum(farthest, 1))[:, None]
+        total = np.where(written, begins + widths, 0).max(1)
+        begins += 1 + (string[4] * (self.width - 2 - total))[:, None]
+        lefts = np.rint(begins[written]).astype(int) - first
+
+        slope = np.tan(np.radians(between(self.rise_deg, string[5, owner])))
+        drop = slope * (self.width / 2 - begins[written])
+        drop += unit * (between((-2, 2), string[6, owner]) + between((-1.5, 1.5), each[6]))
+        above, below = extent(strokes, 2)
+        tops = np.rint((self.height - side) / 2 + drop).astype(int)
+        lowest = np.maximum(self.height - below, -above)
+        return np.clip(tops, -above, lowest), lefts
+
+    def _print(self, ink: Images, grain: NDArray[np.int8], string: Floats) -> Images:
+        """Ink, paper and grain together: (n, height, width)."""
+        n, h, w = ink.shape
+        string = string.astype(np.float32)
+        printed = np.empty((n, h, w), np.uint8)
+        across, down = (np.linspace(-1, 1, size, dtype=np.float32) for size in (w, h))
+        paper, noise = between(self.paper, string[8]), between(self.noise, string[11]) / 128
+        right, below = (paper * between((-0.25, 0.25), number) for number in string[9:11])
+        strength, bold = between(self.ink, string[12]), string[7] < self.bold
+        for i in range(n):  # one after the other, in the cache
+            grey = (paper[i] + right[i] * across) + below[i] * down[:, None]
+            share = ink[i] * np.float32(1 / 255)
+            if bold[i]:
+                np.maximum(share[:, 1:], ink[i, :, :-1] * np.float32(1 / 255), out=share[:, 1:])
+            grey += share * (strength[i] - grey)
+            grey += grain[i] * noise[i]
+            printed[i] = np.clip(255 * grey, 0, 255)
+        return printed
+
+
+def between(limits: tuple[float, float], share: ArrayLike) -> Any:
+    """The number at a share, from 0 to 1, of the way from one limit to the other."""
+    return limits[0] + (limits[1] - limits[0]) * np.asarray(share)
+
+
+def extent(strokes: Images, axis: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first column (axis 1) or row (2) with ink, and the one behind the last; (m,) each."""
+    inked: NDArray[np.bool_] = np.any(strokes >= INK, axis)  # (m, side)
+    blank = ~inked.any(1)  # a digit fainter than ink counts as a narrow one
+    first, last = inked.argmax(1), inked.shape[1] - inked[:, ::-1].argmax(1)
+    middle = inked.shape[1] // 2
+    return np.where(blank, middle, first), np.where(blank, middle + 1, last)
