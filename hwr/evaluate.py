@@ -204,7 +204,7 @@ def report(args: argparse.Namespace, config: Config, result: Result) -> None:
         return
     if args.tta:
         print(f"test-time augmentation: {args.tta}, the mean of {len(VIEWS[args.tta])} readings")
-    print(f"{args.split} accuracy {describe_accuracy(result.correct, result.total)}")
+    print(f"{args.split} {result.measure} {describe_accuracy(result.correct, result.total)}")
     print(f"{args.split} loss {result.loss:.4f} nats")
     claim = config.recipe.claim()
     if claim is not None and args.split == "test":

@@ -1,4 +1,4 @@
-"""The data: `python -m hwr.data list | fetch | show | check | augment`."""
+"""The data: `python -m hwr.data list | fetch | show | check | augment | strings`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hwr.data.picture import augmented, png
 from hwr.errors import UserError
 from hwr.files import write_atomic
 from hwr.recipes import DEFAULT, Recipe, recipes
+from hwr.strings import text, unpad
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,6 +78,23 @@ def parser() -> argparse.ArgumentParser:
     augment.add_argument("--data-dir", metavar="DIR", type=Path, help="folder of the data")
     augment.add_argument(
         "--output", metavar="FILE", type=Path, default=Path("augment.png"), help="the picture"
+    )
+
+    strings = commands.add_parser(
+        "strings",
+        help="draw composed strings",
+        description="Draw strings of digits as a recipe composes them of single digits.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    strings.set_defaults(run=draw_strings)
+    strings.add_argument("--recipe", metavar="NAME", default="zhan-strings", help="the experiment")
+    strings.add_argument(
+        "--rows", metavar="N", type=command.count(1), default=14, help="of two strings"
+    )
+    strings.add_argument("--seed", metavar="N", type=command.count(0), default=0, help="of strings")
+    strings.add_argument("--data-dir", metavar="DIR", type=Path, help="folder of the data")
+    strings.add_argument(
+        "--output", metavar="FILE", type=Path, default=Path("strings.png"), help="the picture"
     )
     return p
 
@@ -195,6 +213,22 @@ def draw_augmented(args: argparse.Namespace) -> int:
     picture = augmented(train, augment, args.versions, args.seed)
     write_atomic(args.output, png(picture))
     print(f"{args.output}: {len(np.unique(train.labels))} classes of {train.name}, {augment}")
+    return 0
+
+
+def draw_strings(args: argparse.Namespace) -> int:
+    """Write the picture of composed strings. UserError if the recipe composes none."""
+    recipe: Recipe = recipes.get(args.recipe)
+    if recipe.synthesis is None:
+        raise UserError(f"{recipe.name} composes no strings; name another --recipe")
+    digits = data.load(recipe.dataset, split="train", data_dir=args.data_dir)
+    chosen = np.arange(2 * args.rows) % len(digits)
+    images, labels = recipe.synthesis(digits, chosen, seed=args.seed, epoch=0)
+    write_atomic(args.output, png(sheet([images[::2], images[1::2]])))
+    texts = [text(string, digits.classes) for string in unpad(labels)]
+    print(f"{args.output}: {recipe.synthesis}, of the digits of {digits.name}, row by row:")
+    for left, right in zip(texts[::2], texts[1::2]):
+        print(f"{left:{recipe.synthesis.longest}} {right}")
     return 0
 
 

@@ -16,7 +16,13 @@ from hwr.strings import PADDING
 Images = NDArray[np.uint8]
 Floats = NDArray[np.floating]
 INK = 64  # grey level from which a pixel counts as ink when digits are put side by side
-OF_STRING, OF_DIGIT = 16, 8  # random numbers for each
+# What is drawn for each string, and for each of its digits: numbers from 0 to 1.
+OF_STRING = (
+    "length", "slant", "size", "gap", "begin", "rise", "line", "bold", "paper", "right", "below",
+    "noise", "ink",
+)  # fmt: skip
+OF_DIGIT = "which", "slant", "turn", "height", "width", "gap", "line"
+Draws = dict[str, Floats]  # by those names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +86,19 @@ class Synthesis:
                 f"synthesis: {digits.name} holds images of {digits.images.shape[1:]}, expected "
                 "(H, W, 1) of single digits, at most 64 pixels a side"
             )
-        draws, grain = self._draw(indices, seed, epoch)
-        string, digit = draws[:, :OF_STRING].T, draws[:, OF_STRING:].reshape(-1, self.longest, 8)
-        lengths = self.shortest + (string[0] * (self.longest - self.shortest + 1)).astype(int)
+        string, digit, grain = self._draw(indices, seed, epoch)
+        lengths = between((self.shortest, self.longest + 1), string["length"]).astype(int)
         written = np.arange(self.longest) < lengths[:, None]  # (n, longest)
-        chosen = (digit[:, :, 0] * len(digits)).astype(np.int64)
+        chosen = (digit["which"] * len(digits)).astype(np.int64)
         chosen[:, 0] = indices
         labels = np.where(written, digits.labels[chosen], PADDING)
 
-        owner, each = np.nonzero(written)[0], digit[written].T  # of the m digits of all strings
-        strokes = self._write(digits.images[chosen[written]], string[:, owner], each)
-        tops, lefts = self._place(strokes, written, string, each)
+        # From here on the m digits of all strings lie one after the other.
+        owner, each = np.nonzero(written)[0], {name: digit[name][written] for name in OF_DIGIT}
+        of_owner = {name: string[name][owner] for name in OF_STRING}
+        strokes = self._write(digits.images[chosen[written]], of_owner, each)
+        lefts, middles = self._lefts(strokes, written, string, each)
+        tops = self._tops(strokes, middles, of_owner, each)
         side = strokes.shape[1]
         sheets = np.zeros((len(indices), self.height + 2 * side, self.width + 2 * side), np.uint8)
         for i, stroke, top, left in zip(owner, strokes, (tops + side).tolist(), lefts + side):
@@ -99,71 +107,79 @@ class Synthesis:
         ink = sheets[:, side : side + self.height, side : side + self.width]
         return self._print(ink, grain, string)[..., None], labels
 
-    def _draw(self, indices: Any, seed: int, epoch: int) -> tuple[Floats, NDArray[np.int8]]:
-        """All that is random: numbers from 0 to 1 (n, ...), and the grain of the paper."""
-        draws = np.empty((len(indices), OF_STRING + OF_DIGIT * self.longest))
-        grain = np.empty((len(indices), self.height, self.width), np.int8)
+    def _draw(
+        self, indices: NDArray[np.integer], seed: int, epoch: int
+    ) -> tuple[Draws, Draws, NDArray[np.int8]]:
+        """All that is random: `OF_STRING` (n,), `OF_DIGIT` (n, longest), the grain of the paper."""
+        n, split = len(indices), len(OF_STRING)
+        draws = np.empty((n, split + len(OF_DIGIT) * self.longest))
+        grain = np.empty((n, self.height, self.width), np.int8)
         for row, pixels, index in zip(draws, grain, indices.tolist()):
             rng = np.random.default_rng([seed, epoch, index, 0, 1])  # no other has five numbers
             rng.random(out=row)
             pixels[:] = np.frombuffer(rng.bytes(pixels.size), np.int8).reshape(pixels.shape)
-        return draws, grain
+        of_digit = draws[:, split:].reshape(n, len(OF_DIGIT), self.longest).transpose(1, 0, 2)
+        return dict(zip(OF_STRING, draws[:, :split].T)), dict(zip(OF_DIGIT, of_digit)), grain
 
-    def _write(self, images: Images, string: Floats, each: Floats) -> Images:
+    def _write(self, images: Images, string: Draws, each: Draws) -> Images:
         """The digits (m, h, w, 1), slanted, turned and sized: (m, side, side)."""
         m, h, w, _ = images.shape
         side = max(self.height, h, w)
         top, left = (side - h) // 2, (side - w) // 2
         framed = np.zeros((m, side, side, 1), np.uint8)
         framed[:, top : top + h, left : left + w] = images
-        slant = between(self.slant_deg, string[1]) + between((-4, 4), each[1])
-        size = between(self.size, string[2]) * between((0.92, 1.08), each[3:5])
-        turn = between((-4, 4), each[2])
-        maps = affine_maps(turn, slant, size * self.height / 32, np.zeros((2, m)))
+        slant = between(self.slant_deg, string["slant"]) + between((-4, 4), each["slant"])
+        sides = np.stack([each["height"], each["width"]])
+        scale = between(self.size, string["size"]) * between((0.92, 1.08), sides)
+        turn = between((-4, 4), each["turn"])
+        maps = affine_maps(turn, slant, scale * self.height / 32, np.zeros((2, m)))
         return sample(framed, maps)[..., 0]
 
-    def _place(
-        self, strokes: Images, written: NDArray[np.bool_], string: Floats, each: Floats
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Where the frames of the digits go: top and left, (m,) each."""
-        unit, side, owner = self.height / 32, strokes.shape[1], np.nonzero(written)[0]
+    def _lefts(
+        self, strokes: Images, written: NDArray[np.bool_], string: Draws, each: Draws
+    ) -> tuple[NDArray[np.int64], Floats]:
+        """Where the frames of the digits begin, and the middle of their ink: (m,) each."""
         first, last = extent(strokes, 1)
         widths, steps = np.zeros(written.shape), np.zeros(written.shape)
         widths[written] = last - first
-        gaps = between(self.gap, string[3, owner]) + between((-1.5, 1.5), each[5])
-        steps[written] = np.maximum(last - first + unit * gaps, 1)
+        gaps = between(self.gap, string["gap"][np.nonzero(written)[0]])
+        gaps = gaps + between((-1.5, 1.5), each["gap"])
+        steps[written] = np.maximum(last - first + gaps * self.height / 32, 1)
         begins = np.cumsum(steps, 1) - steps  # where the ink of each digit begins
-        broadest, farthest = widths.max(1), np.where(written, begins, 0).max(1)
-        room = self.width - 2 - broadest
+        farthest, room = np.where(written, begins, 0).max(1), self.width - 2 - widths.max(1)
         begins *= np.minimum(1, room / np.maximum(farthest, 1))[:, None]
         total = np.where(written, begins + widths, 0).max(1)
-        begins += 1 + (string[4] * (self.width - 2 - total))[:, None]
+        begins += 1 + (string["begin"] * (self.width - 2 - total))[:, None]
         lefts = np.rint(begins[written]).astype(int) - first
+        return lefts, (begins + widths / 2)[written]
 
-        slope = np.tan(np.radians(between(self.rise_deg, string[5, owner])))
-        drop = slope * (self.width / 2 - begins[written])
-        drop += unit * (between((-2, 2), string[6, owner]) + between((-1.5, 1.5), each[6]))
+    def _tops(
+        self, strokes: Images, middles: Floats, string: Draws, each: Draws
+    ) -> NDArray[np.int64]:
+        """Where the frames of the digits begin, with all ink on the canvas: (m,)."""
+        slope = np.tan(np.radians(between(self.rise_deg, string["rise"])))
+        low = between((-2, 2), string["line"]) + between((-1.5, 1.5), each["line"])
+        drop = slope * (self.width / 2 - middles) + low * self.height / 32
         above, below = extent(strokes, 2)
-        tops = np.rint((self.height - side) / 2 + drop).astype(int)
-        lowest = np.maximum(self.height - below, -above)
-        return np.clip(tops, -above, lowest), lefts
+        tops = np.rint((self.height - strokes.shape[1]) / 2 + drop).astype(int)
+        return np.clip(tops, -above, np.maximum(self.height - below, -above))
 
-    def _print(self, ink: Images, grain: NDArray[np.int8], string: Floats) -> Images:
+    def _print(self, ink: Images, grain: NDArray[np.int8], string: Draws) -> Images:
         """Ink, paper and grain together: (n, height, width)."""
         n, h, w = ink.shape
-        string = string.astype(np.float32)
         printed = np.empty((n, h, w), np.uint8)
+        single = {name: numbers.astype(np.float32) for name, numbers in string.items()}
         across, down = (np.linspace(-1, 1, size, dtype=np.float32) for size in (w, h))
-        paper, noise = between(self.paper, string[8]), between(self.noise, string[11]) / 128
-        right, below = (paper * between((-0.25, 0.25), number) for number in string[9:11])
-        strength, bold = between(self.ink, string[12]), string[7] < self.bold
+        paper, noise = between(self.paper, single["paper"]), between(self.noise, single["noise"])
+        right, below = (paper * between((-0.25, 0.25), single[name]) for name in ("right", "below"))
+        strength, bold = between(self.ink, single["ink"]), single["bold"] < self.bold
         for i in range(n):  # one after the other, in the cache
             grey = (paper[i] + right[i] * across) + below[i] * down[:, None]
             share = ink[i] * np.float32(1 / 255)
             if bold[i]:
                 np.maximum(share[:, 1:], ink[i, :, :-1] * np.float32(1 / 255), out=share[:, 1:])
             grey += share * (strength[i] - grey)
-            grey += grain[i] * noise[i]
+            grey += grain[i] * (noise[i] / 128)
             printed[i] = np.clip(255 * grey, 0, 255)
         return printed
 

@@ -26,6 +26,11 @@ class Evaluation:
     confusion: np.ndarray  # (classes, classes) int64
 
     @property
+    def measure(self) -> str:
+        """What reports call `accuracy`."""
+        return "accuracy"
+
+    @property
     def total(self) -> int:
         """Number of images."""
         return int(self.confusion.sum())

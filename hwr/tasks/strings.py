@@ -33,6 +33,11 @@ class StringEvaluation:
     truths: list[Labels]
 
     @property
+    def measure(self) -> str:
+        """What reports call `accuracy`."""
+        return "string accuracy"
+
+    @property
     def total(self) -> int:
         """Number of images."""
         return len(self.truths)

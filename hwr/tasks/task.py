@@ -16,6 +16,10 @@ class Result(Protocol):
     """What a model makes of a dataset."""
 
     @property
+    def measure(self) -> str:
+        """What reports call `accuracy`."""
+
+    @property
     def loss(self) -> float:
         """The mean loss in nats."""
 
