@@ -16,7 +16,7 @@ from tinynn.backend import get_backend
 from tinynn.kernels import cpu_conv, cpu_direct_conv, cpu_direct_weights
 from tinynn.kernels.geometry import live_taps
 
-IMAGE = (28, 28, 1)
+IMAGE, STRING_WIDTH = (28, 28, 1), 256
 PRODUCTS = ("forward", "input gradient", "weight gradient")
 Explained = dict[Call, tuple[str, str]]  # call -> algorithm, reason
 
@@ -34,10 +34,12 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
     def note_layer(name: str, module: nn.Module, x: tn.Tensor, y: tn.Tensor) -> None:
         layers.append((name, module, x.shape, y.shape))
 
-    images = np.random.default_rng(0).standard_normal((batch, *IMAGE), np.float32)
+    # A model that reads strings says how high they are.
+    image = (model.height, STRING_WIDTH, 1) if hasattr(model, "height") else IMAGE
+    images = np.random.default_rng(0).standard_normal((batch, *image), np.float32)
     with tn.use_backend(noting(get_backend("numpy"), note_kernel)), recording(model, note_layer):
         logits = model.train()(tn.Tensor(images))
-        F.cross_entropy(logits, np.zeros(batch, np.int64)).backward()
+        F.cross_entropy(logits, np.zeros(logits.shape[:-1], np.int64)).backward()
     tables = [
         table(name, module, x_shape, y_shape, explained)
         for name, module, x_shape, y_shape in layers

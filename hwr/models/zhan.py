@@ -98,4 +98,5 @@ class ZhanDense(nn.Module):
             )
         x = self.transition1(self.block1(self.conv1(x)))
         x = self.norm(self.block3(self.transition2(self.block2(x))), relu=True)
-        return self.fc(F.flatten(F.permute(x, (2, 0, 1, 3)), 2))  # (T, N, H C)
+        columns = F.flatten(F.permute(x, (0, 2, 1, 3)), 2)  # (N, T, H C)
+        return F.permute(self.fc(columns), (1, 0, 2))

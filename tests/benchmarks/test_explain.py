@@ -48,3 +48,9 @@ def test_what_is_named_is_what_runs(
     monkeypatch.setattr(method, "conv2d", lambda *args: ran.append(1) or kernel(*args))
     cpu_conv.conv2d(x, w, *geometry, 1)
     assert ran == [1]
+
+
+def test_a_model_that_reads_strings_is_explained(bench: Callable[..., Any]) -> None:
+    result = bench("kernels", "--explain", "zhan-dense", "--batch-size", 2)
+    assert result.code == 0
+    assert "block1.convs.0" in result.out

@@ -62,8 +62,10 @@ def padded_labels(targets: Array, lengths: Array, classes: int, blank: int) -> A
     xp = current_backend().xp
     longest = int(lengths.max()) if lengths.size else 0
     inside = xp.arange(longest) < lengths[:, None]  # (N, longest)
-    labels = xp.full(inside.shape, blank, xp.int64)
-    labels[inside] = targets if targets.ndim == 1 else targets[:, :longest][inside]
+    joined = targets.ndim == 1
+    begins = lengths.cumsum() - lengths if joined else xp.arange(len(targets)) * targets.shape[1]
+    place = xp.minimum(begins[:, None] + xp.arange(longest), targets.size - 1)
+    labels = xp.where(inside, targets.reshape(-1)[place].astype("int64"), blank)
     wrong = inside & ((labels < 0) | (labels >= classes) | (labels == blank))
     if bool(wrong.any()):
         n, s = divmod(int(wrong.argmax()), longest)
