@@ -432,3 +432,11 @@ def test_arrays_of_another_library_are_refused() -> None:
     other = Backend("other", Library(), tn.get_backend("reference").kernels)  # type: ignore[arg-type]
     with tn.use_backend(other), pytest.raises(TypeError, match=r"Neg: backend 'other' works on"):
         F.neg(x)
+
+
+def test_gradients_of_joined_images_are_contiguous(backend: Backend) -> None:
+    """The fast kernels take no others, and a dense network joins at every layer."""
+    a, b = (tn.Tensor(np.ones((2, 3, 3, c), "float32"), requires_grad=True) for c in (2, 4))
+    F.cat([a, b], 3).backward(np.ones((2, 3, 3, 6), "float32"))
+    assert a.grad.flags.c_contiguous
+    assert b.grad.flags.c_contiguous

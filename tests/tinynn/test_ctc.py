@@ -15,6 +15,7 @@ from tinynn import functional as F
 from tinynn import nn
 from tinynn.backend import Backend
 from tinynn.gradcheck_cases import Draw
+from tinynn.kernels.threads import usable_cpus
 
 Drawing = Callable[[st.DataObject], Draw]
 
@@ -199,3 +200,18 @@ def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> Non
     }
     with pytest.raises(ValueError, match=f"ctc_loss: {message}"):
         F.ctc_loss(**(arguments | changes))
+
+
+def test_threads_change_no_bit() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(20, 33, 11)).astype("float32")
+    targets, lengths = rng.integers(1, 11, (33, 8)), rng.integers(0, 9, 33)
+    before, outcomes = tn.get_num_threads(), []
+    for threads in range(1, min(2, usable_cpus()) + 1):
+        tn.set_num_threads(threads)
+        log_probs = tn.Tensor(x, requires_grad=True)
+        loss = F.ctc_loss(F.log_softmax(log_probs, 2), targets, [20] * 33, lengths)
+        loss.backward()
+        outcomes.append((loss.numpy().tobytes(), log_probs.grad.tobytes()))
+    tn.set_num_threads(before)
+    assert len(set(outcomes)) == 1
