@@ -23,6 +23,15 @@ OF_STRING = (
 )  # fmt: skip
 OF_DIGIT = "which", "slant", "turn", "height", "width", "gap", "line"
 Draws = dict[str, Floats]  # by those names
+LIMITS = {  # of the ranges
+    "gap": (-16, 32),
+    "slant_deg": (-60, 60),
+    "size": (0.25, 1.5),
+    "rise_deg": (-30, 30),
+    "ink": (0, 1),
+    "paper": (0, 1),
+    "noise": (0, 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +69,13 @@ class Synthesis:
                 f"synthesis: from {self.shortest} to {self.longest} digits; expected 1 or more, "
                 "and the longest no shorter than the shortest"
             )
-        for name, value in vars(self).items():
-            if isinstance(value, (tuple, list)):
-                if len(value) != 2 or not -60 <= value[0] <= value[1] <= 60:
-                    raise UserError(
-                        f"synthesis: {name} is {value}, expected (least, most) within -60 to 60"
-                    )
-                object.__setattr__(self, name, tuple(value))  # JSON knows lists only
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            if len(value) != 2 or not low <= value[0] <= value[1] <= high:
+                raise UserError(
+                    f"synthesis: {name} is {value}, expected (least, most) within {low} to {high}"
+                )
+            object.__setattr__(self, name, tuple(value))  # JSON knows lists only
 
     def __str__(self) -> str:
         return f"strings of {self.shortest} to {self.longest} on {self.height}x{self.width} pixels"

@@ -158,7 +158,9 @@ def test_digits_of_a_part_are_in_its_strings_only(mnist: Dataset) -> None:
         ({"shortest": 0}, "from 0 to 10 digits"),
         ({"shortest": 5, "longest": 4}, "from 5 to 4 digits"),
         ({"gap": (3, 1)}, r"gap is \(3, 1\), expected \(least, most\)"),
-        ({"slant_deg": (0, 90)}, r"slant_deg is \(0, 90\), expected"),
+        ({"slant_deg": (0, 90)}, r"slant_deg is \(0, 90\), expected .* within -60 to 60"),
+        ({"size": (0, 1)}, r"size is \(0, 1\), expected .* within 0.25 to 1.5"),
+        ({"ink": (0.5, 2)}, r"ink is \(0.5, 2\), expected .* within 0 to 1"),
     ],
 )
 def test_a_synthesis_that_makes_no_strings_is_refused(
