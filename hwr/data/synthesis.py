@@ -39,8 +39,9 @@ class Synthesis:
     """How strings are written. Ranges are (least, most); pixels are those of a line 32 high.
 
     A string has a slant, size, gap, line, ink and paper of its own, and each digit deviates a
-    little. With negative gaps digits touch and overlap. A string too long for the width is moved
-    closer together. White on black, as MNIST.
+    little. With negative gaps digits touch and overlap; `pitch` keeps a narrow one from vanishing
+    in its neighbour. A string too long for the width is moved closer together. White on black, as
+    MNIST.
 
     Raises UserError for sizes, lengths and ranges that make no string.
     """
@@ -50,6 +51,7 @@ class Synthesis:
     shortest: int = 1  # digits
     longest: int = 10
     gap: tuple[float, float] = (-2.0, 6.0)  # pixels between the ink of neighbours
+    pitch: float = 9.0  # least distance from where a digit begins to where the next one does
     slant_deg: tuple[float, float] = (-15.0, 20.0)  # to the right
     size: tuple[float, float] = (0.85, 1.2)  # 1 is as tall as in the images
     rise_deg: tuple[float, float] = (-2.0, 2.0)  # of the line they stand on
@@ -68,6 +70,12 @@ class Synthesis:
             raise UserError(
                 f"synthesis: from {self.shortest} to {self.longest} digits; expected 1 or more, "
                 "and the longest no shorter than the shortest"
+            )
+        room = self.width / self.longest
+        if not 1 <= self.pitch <= room:
+            raise UserError(
+                f"synthesis: pitch is {self.pitch}, expected from 1 to {room:g}, the width for "
+                f"each of {self.longest} digits"
             )
         for name, (low, high) in LIMITS.items():
             value = getattr(self, name)
@@ -153,7 +161,8 @@ class Synthesis:
         widths[written] = last - first
         gaps = between(self.gap, string["gap"][np.nonzero(written)[0]])
         gaps = gaps + between((-1.5, 1.5), each["gap"])
-        steps[written] = np.maximum(last - first + gaps * self.height / 32, 1)
+        unit = self.height / 32
+        steps[written] = np.maximum(last - first + unit * gaps, max(1, unit * self.pitch))
         begins = np.cumsum(steps, 1) - steps  # where the ink of each digit begins
         farthest, room = np.where(written, begins, 0).max(1), self.width - 2 - widths.max(1)
         begins *= np.minimum(1, room / np.maximum(farthest, 1))[:, None]

@@ -157,6 +157,7 @@ def test_digits_of_a_part_are_in_its_strings_only(mnist: Dataset) -> None:
         ({"width": 20}, "32x20 pixels; expected .* a width of no less"),
         ({"shortest": 0}, "from 0 to 10 digits"),
         ({"shortest": 5, "longest": 4}, "from 5 to 4 digits"),
+        ({"pitch": 26}, "pitch is 26, expected from 1 to 25.6, the width for each of 10 digits"),
         ({"gap": (3, 1)}, r"gap is \(3, 1\), expected \(least, most\)"),
         ({"slant_deg": (0, 90)}, r"slant_deg is \(0, 90\), expected .* within -60 to 60"),
         ({"size": (0, 1)}, r"size is \(0, 1\), expected .* within 0.25 to 1.5"),
