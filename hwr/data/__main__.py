@@ -14,7 +14,7 @@ from hwr import command, data
 from hwr.data import location
 from hwr.data.augment import Augment
 from hwr.data.catalogue import Entry, datasets
-from hwr.data.picture import augmented, png
+from hwr.data.picture import augmented, png, sheet
 from hwr.errors import UserError
 from hwr.files import write_atomic
 from hwr.recipes import DEFAULT, Recipe, recipes
