@@ -67,7 +67,7 @@ def create(name: str, **options: Any) -> Module:
     return model
 
 
-@pytest.mark.parametrize("name", models.models.names())
+@pytest.mark.parametrize("name", [n for n in models.models.names() if n != "zhan-dense"])
 def test_every_model_can_be_looked_into(name: str, test_images: Dataset) -> None:
     model = create(name)
     before = model.state_dict()

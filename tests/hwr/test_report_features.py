@@ -28,7 +28,7 @@ def small(name: str) -> tuple[Any, tuple[int, int, int]]:
     return models.create(name, seed=0, **SMALL.get(name, {})), (size, size, 1)
 
 
-@pytest.mark.parametrize("name", models.models.names())
+@pytest.mark.parametrize("name", [n for n in models.models.names() if n != "zhan-dense"])
 def test_every_model_shows_its_features(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(features, "STEPS", 2)
     model, shape = small(name)
