@@ -18,12 +18,13 @@ from hwr.command import AUGMENT_HELP, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.errors import UserError
 from hwr.recipes import DEFAULT, Recipe, recipes
+from hwr.tasks import tasks
 from tinynn.backend import backend_names
 from tinynn.kernels.threads import usable_cpus
 
 RUNS = Path("runs")
 RECIPE_FIELDS = (
-    "dataset", "model", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum",
+    "dataset", "model", "task", "epochs", "batch_size", "optimizer", "lr", "schedule", "momentum",
     "weight_decay", "label_smoothing", "ema_decay", "validation", "patience", "augment",
     "image_size", "mean", "std",
 )  # fmt: skip
@@ -63,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
         type=model_option,
         action="append",
         help="another option of the network, such as layers=4; may be repeated (default: none)",
+    )
+    option(
+        "--task", "NAME", default.task, f"what is learnt by which loss: {', '.join(tasks.names())}"
     )
     option("--epochs", "N", default.epochs, "passes over the images", count(1))
     option("--batch-size", "N", default.batch_size, "images a step", count(1))

@@ -35,7 +35,7 @@ class Recipe:
     model: str
     model_options: Mapping[str, Any] = field(default_factory=dict)
     # training
-    task: str = "classification"  # or "strings"
+    task: str = "classification"  # or "classification-mse", "strings"
     epochs: int
     batch_size: int
     optimizer: str = "adam"

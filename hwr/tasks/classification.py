@@ -76,12 +76,7 @@ class Classification:
         reduction: str = "mean",
     ) -> Tensor:
         """The cross-entropy. UserError for an output that is no (N, classes)."""
-        if output.ndim != 2 or labels.ndim != 1:
-            raise UserError(
-                f"classification needs logits (N, classes) and labels (N,), but the model gives "
-                f"{output.shape} and the data {labels.shape}; choose a recipe of another task, or "
-                "another --model"
-            )
+        check(output, labels)
         return F.cross_entropy(output, labels, label_smoothing=label_smoothing, reduction=reduction)
 
     def read(self, output: Tensor) -> Tensor:
@@ -101,4 +96,38 @@ class Classification:
         return Evaluation(loss, confusion)
 
 
+class SquaredError(Classification):
+    """The same, trained by the squared difference of softmax and one-hot label."""
+
+    def loss(
+        self,
+        output: Tensor,
+        labels: NDArray[np.int64],
+        *,
+        label_smoothing: float = 0.0,
+        reduction: str = "mean",
+    ) -> Tensor:
+        """1/K sum_k (softmax(output)_k - [k = label])^2, of K classes.
+
+        Source: Arora and Bhatia, equation 2. UserError for an output that is no (N, classes).
+        """
+        check(output, labels)
+        classes = output.shape[1]
+        target = (1 - label_smoothing) * np.eye(classes)[labels] + label_smoothing / classes
+        target = target.astype(output.dtype)
+        loss = F.mse_loss(F.softmax(output, 1), target, reduction)
+        return loss / classes if reduction == "sum" else loss
+
+
+def check(output: Tensor, labels: NDArray[np.int64]) -> None:
+    """UserError unless these are logits (N, classes) and labels (N,)."""
+    if output.ndim != 2 or labels.ndim != 1:
+        raise UserError(
+            f"classification needs logits (N, classes) and labels (N,), but the model gives "
+            f"{output.shape} and the data {labels.shape}; choose a recipe of another task, or "
+            "another --model"
+        )
+
+
 tasks.register("classification")(Classification())
+tasks.register("classification-mse")(SquaredError())

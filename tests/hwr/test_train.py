@@ -18,7 +18,7 @@ from hwr.evaluate import load_run, split_loader
 from hwr.options import configure, parser
 from hwr.recipes import DEFAULT, Recipe, recipes
 from hwr.summary import layers
-from hwr.tasks import Evaluation
+from hwr.tasks import Evaluation, tasks
 from tinynn import functional as F
 from tinynn.kernels.threads import usable_cpus
 
@@ -438,6 +438,22 @@ def test_any_option_of_the_network_can_be_typed(cli: Cli, digits: Path, tmp_path
     assert cli("train", "--model-option", "layers").code == 2
 
 
+def test_a_network_can_learn_by_squared_error(cli: Cli, digits: Path, tmp_path: Path) -> None:
+    output = tn.Tensor(np.array([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]]))
+    labels = np.array([2, 1])
+    share = np.exp(output.numpy()) / np.exp(output.numpy()).sum(1, keepdims=True)
+    error = ((share - np.eye(3)[labels]) ** 2).mean(1)
+    task = tasks.get("classification-mse")
+    assert task.loss(output, labels).item() == pytest.approx(error.mean())
+    assert task.loss(output, labels, reduction="sum").item() == pytest.approx(error.sum())
+
+    options = ["--epochs", 8, "--lr", 0.01, "--data-dir", digits, "--output-dir", "run"]
+    run = cli("train", *TINY, "--task", "classification-mse", *options)
+    assert run.code == 0, run.err
+    losses = [line["train_loss"] for line in metrics(tmp_path / "run") if "train_loss" in line]
+    assert losses[-1] < 0.5 * losses[0] < 0.1  # at most 1/5: ten squares of two sure mistakes
+
+
 def test_weights_are_kept_after_the_epochs_named(cli: Cli, digits: Path, tmp_path: Path) -> None:
     options = ["--epochs", 3, "--keep-epochs", "2,1", "--ema-decay", 0.5, "--data-dir", digits]
     assert cli("train", *TINY, *options, "--output-dir", "run").code == 0
@@ -472,6 +488,7 @@ def test_help_shows_every_default() -> None:
         "model": recipe.model,
         "stem": "7x7",
         "width": 64,
+        "task": "classification",
         "epochs": 2,
         "batch-size": recipe.batch_size,
         "optimizer": recipe.optimizer,
