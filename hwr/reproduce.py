@@ -170,8 +170,9 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
     else:
         print(f"no pictures: matplotlib is not installed; {style.INSTALL}", file=sys.stderr)
     for name in tabulate.closest(found):
-        if not (folder / name / tabulate.REPORT).exists():
-            report([str(outcomes[name].folder), "--output-dir", str(folder / name)])
+        target = tabulate.reported(folder, name)
+        if not (target / tabulate.REPORT).exists():
+            report([str(outcomes[name].folder), "--output-dir", str(target)])
     tabulate.document(found, folder).write(folder, "index")
     print(f"\n{table.title}\n{as_text(tabulate.comparison(found))}\npage: {folder / 'index.html'}")
 

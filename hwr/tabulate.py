@@ -22,7 +22,8 @@ from hwr.trials import Outcome, folder_name
 
 NAME = "results.json"
 NOTHING = "-"  # in a cell
-REPORT = "report.json"  # in a folder by the run's name: the report on that run
+REPORTS = "reports"  # beside the folders of tables: a folder by a run's name for the report on it
+REPORT = "report.json"
 MISTAKES = 24  # listed
 MOST_CURVES = 8  # in one picture
 PICTURES = {
@@ -133,17 +134,23 @@ def document(found: Mapping[str, Any], folder: Path) -> page.Document:
     doc.add(*pictures(folder, PICTURES))
     for row in found["rows"]:
         for name in row["runs"] if row["epochs"] == row["of"] else ():
-            if (folder / name / REPORT).exists():
+            if (reported(folder, name) / REPORT).exists():
                 doc.add(page.Heading(f"{row['label']}: {name}"), *closer(folder, name))
     doc.add(page.Heading("Runs"), runs(found))
     doc.add(page.Heading("Configuration"), configuration(found))
     return doc
 
 
+def reported(folder: Path, run: str) -> Path:
+    """Where the report on a run lies, beside the folder of a table."""
+    return folder.parent / REPORTS / run
+
+
 def closer(folder: Path, name: str) -> Iterator[page.Block]:
     """What the report on a run says about its errors."""
-    yield from pictures(folder, {f"{name}/{file}": text for file, text in REPORT_PICTURES.items()})
-    report = json.loads((folder / name / REPORT).read_text("utf-8"))
+    where = f"../{REPORTS}/{name}"
+    yield from pictures(folder, {f"{where}/{file}": text for file, text in REPORT_PICTURES.items()})
+    report = json.loads((reported(folder, name) / REPORT).read_text("utf-8"))
     classes = report["classes"]
     rows = [
         [
@@ -157,7 +164,7 @@ def closer(folder: Path, name: str) -> Iterator[page.Block]:
     ]
     caption = (
         f"The {len(rows)} most confident of {len(report['mistakes']):,} mistakes; "
-        f"`{name}/{REPORT}` lists all, and the page beside it tells more."
+        f"`{REPORTS}/{name}/{REPORT}` lists all, and the page beside it tells more."
     )
     header = ["image", "label", "read as", "probability", "label doubted by people"]
     yield page.Table(header, rows, caption)

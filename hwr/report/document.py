@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -87,7 +88,7 @@ class Document:
             if isinstance(block, Heading):
                 block = replace(block, level=block.level + 1)
             elif isinstance(block, Picture):
-                block = replace(block, name=f"{prefix}/{block.name}")
+                block = replace(block, name=posixpath.normpath(f"{prefix}/{block.name}"))
             self.add(block)
 
     def pictures(self) -> list[Picture]:

@@ -111,8 +111,9 @@ def test_a_table_sets_claimed_beside_measured(reproduce_with_pictures: Cli, cli:
     )  # one run of each recipe is looked at closely
     assert 100 * json.loads(report.read_text())["accuracy"] == pytest.approx(last["accuracies"][0])
     assert f"### {last['label']}: {LONG_NAME}" in (ROOT / "report.md").read_text()
-    for picture in re.findall(r"\]\((.*?png)\)", (ROOT / "report.md").read_text()):
-        assert (ROOT / picture).stat().st_size > 0
+    for page_file in (ROOT / "report.md", ROOT / "small" / "index.md"):
+        for picture in re.findall(r"\]\((.*?png)\)", page_file.read_text()):
+            assert (page_file.parent / picture).stat().st_size > 0
     for path in (ROOT / "small" / "index.html", ROOT / "report.html"):
         html = path.read_text()
         assert "A small table" in html
