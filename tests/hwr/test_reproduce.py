@@ -106,9 +106,7 @@ def test_a_table_sets_claimed_beside_measured(reproduce_with_pictures: Cli, cli:
     assert re.search(r"\| long, 3 \| 60\.00 % \| [\d.]+ ± [\d.]+ % \| 2 \|", page), page
     assert "checkpoints of one run of 3 epochs" in page
     assert "long-epochs-3-seed-1" in page  # where the figures come from
-    report = (
-        ROOT / "small" / LONG_NAME / "report.json"
-    )  # one run of each recipe is looked at closely
+    report = ROOT / "reports" / LONG_NAME / "report.json"  # a run of each recipe is looked into
     assert 100 * json.loads(report.read_text())["accuracy"] == pytest.approx(last["accuracies"][0])
     assert f"### {last['label']}: {LONG_NAME}" in (ROOT / "report.md").read_text()
     for page_file in (ROOT / "report.md", ROOT / "small" / "index.md"):
