@@ -16,7 +16,10 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
     p, share = correct / total, z * z / total
     centre = (p + share / 2) / (1 + share)
     half = z * math.sqrt(p * (1 - p) / total + share / (4 * total)) / (1 + share)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Exact at the ends, where the difference above is rounding alone.
+    low = 0.0 if correct == 0 else max(0.0, centre - half)
+    high = 1.0 if correct == total else min(1.0, centre + half)
+    return low, high
 
 
 def describe_accuracy(correct: int, total: int) -> str:
