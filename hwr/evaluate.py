@@ -135,10 +135,22 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     p = argparse.ArgumentParser(
         prog="python -m hwr.evaluate",
-        description="Measure the test accuracy of a trained run.",
+        description="Measure the test accuracy of a trained run, or how well photographs are read.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    p.add_argument("run", type=Path, help="a run folder, such as runs/chi2022-resnet18")
+    p.add_argument(
+        "run",
+        type=Path,
+        nargs="?",
+        help="a run folder, such as runs/chi2022-resnet18; with --photos the shipped network "
+        "if not given",
+    )
+    p.add_argument(
+        "--photos",
+        type=Path,
+        metavar="FOLDER",
+        help="read the photographs of a folder with labels.json and compare",
+    )
     add_run_options(p)
     p.add_argument(
         "--tta",
@@ -175,6 +187,12 @@ def opened(folder: Path, args: argparse.Namespace) -> Iterator[tuple[Config, Mod
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate a run folder and print the result."""
     args = parser().parse_args(argv)
+    if args.photos is not None:
+        from hwr.vision.evaluation import report_photos
+
+        return report_photos(args)
+    if args.run is None:
+        raise UserError("name a run folder, such as runs/chi2022-resnet18, or --photos FOLDER")
     with opened(args.run, args) as (config, model):
         first, *views = (
             split_loader(config, args.split, view) for view in VIEWS.get(args.tta, [None])

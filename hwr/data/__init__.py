@@ -14,6 +14,7 @@ from hwr.data import (
     kannada,
     location,
     mnist,
+    photo_digits,
     scanned,
 )
 from hwr.data.catalogue import datasets
@@ -25,7 +26,7 @@ from hwr.errors import UserError
 __all__ = [
     "Dataset", "Loader", "Normalize", "Strings", "captcha", "characters", "cmaterdb", "datasets",
     "digit_strings", "emnist", "holdout", "iam", "kannada", "load", "load_strings", "mnist",
-    "scanned", "split_hash",
+    "photo_digits", "scanned", "split_hash",
 ]  # fmt: skip
 
 

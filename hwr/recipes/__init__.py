@@ -6,6 +6,7 @@ from hwr.recipes import (  # each enters what it declares
     best,
     chi2022,
     fast,
+    photo,
     zhan,
     zhang,
 )  # fmt: skip
@@ -15,6 +16,6 @@ from hwr.recipes.table import Row, Table, tables
 DEFAULT = "chi2022-resnet18"
 
 __all__ = [
-    "DEFAULT", "Recipe", "Row", "Table", "ahlawat", "arora", "best", "chi2022", "fast", "recipes",
-    "tables", "zhan", "zhang",
+    "DEFAULT", "Recipe", "Row", "Table", "ahlawat", "arora", "best", "chi2022", "fast", "photo",
+    "recipes", "tables", "zhan", "zhang",
 ]  # fmt: skip

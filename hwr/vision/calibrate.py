@@ -1,0 +1,139 @@
+"""Ship a trained network: `python -m hwr.vision.calibrate runs/photo --output-dir FOLDER`.
+
+The held-out images of the run choose the temperature that makes its probabilities true, and tell
+which score parts digits from no digits best. The test images choose nothing; their accuracy is
+recorded beside the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tinynn as tn
+from hwr import checkpoint, command
+from hwr.data import Dataset, Loader, Normalize
+from hwr.errors import UserError
+from hwr.evaluate import BATCH, evaluate, load_run, split_loader
+from hwr.files import write_atomic
+from hwr.run import split_data
+from hwr.statistics import wilson_interval
+from hwr.vision.classifier import DIGITS, FACTS, WEIGHTS, from_run
+from tinynn import state
+from tinynn.nn import Module
+
+TEMPERATURES = np.exp(np.linspace(np.log(0.3), np.log(3), 93))
+BINS = 15  # of the calibration error
+
+Scores = NDArray[np.float64]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write weights and facts into a folder, and say what was found."""
+    p = argparse.ArgumentParser(prog="python -m hwr.vision.calibrate", description=__doc__)
+    p.add_argument("run", type=Path, help="a run of the recipe photo, such as runs/photo")
+    p.add_argument("--output-dir", type=Path, required=True, metavar="DIR",
+                   help="where photo.safetensors and photo.json go")  # fmt: skip
+    args = p.parse_args(argv)
+    from_run(args.run)  # says what is wrong with another network
+    config, model = load_run(args.run)
+    held_out = split_data(config)[1]
+    if held_out is None:
+        raise UserError(f"{args.run} held no images out; train with --validation 5000")
+    recipe = config.recipe
+    normalize = Normalize(recipe.mean, recipe.std, recipe.image_size)
+    logits = read(model, held_out, normalize)
+    facts = measure(logits, held_out.labels)
+    test = evaluate(model, split_loader(config, "test"))
+    arrays = {name: np.ascontiguousarray(a) for name, a in state.to_torch(model).items()}
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint.write(args.output_dir / WEIGHTS, arrays, {"recipe": recipe.name})
+    facts |= {
+        "test_accuracy": test.accuracy,
+        "test_interval": wilson_interval(test.correct, test.total),
+        "seed": config.seed,
+        "sha256": hashlib.sha256((args.output_dir / WEIGHTS).read_bytes()).hexdigest(),
+        "train_images": config.facts["train_images"],
+        "parameters": config.facts["parameters"],
+        "train": f"python -m hwr.train --recipe {recipe.name} --seed {config.seed}",
+        "recipe": asdict(replace(recipe, claimed={})),
+    }
+    write_atomic(args.output_dir / FACTS, json.dumps(facts, indent=1) + "\n")
+    print(json.dumps({k: v for k, v in facts.items() if k != "recipe"}, indent=1))
+    return 0
+
+
+@tn.no_grad()
+def read(model: Module, dataset: Dataset, normalize: Normalize) -> Scores:
+    """The logits (N, 11) of a dataset's images in their order."""
+    model.eval()
+    batches = Loader(dataset, BATCH, seed=0, normalize=normalize).epoch(0)
+    return np.concatenate([model(tn.Tensor(images)).numpy() for images, _ in batches]).astype(float)
+
+
+def measure(logits: Scores, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Temperature, calibration before and after, and how well each score parts off no digits."""
+    losses = [nll(logits / t, labels) for t in TEMPERATURES]
+    best = float(TEMPERATURES[int(np.argmin(losses))])
+    is_digit = labels < DIGITS
+    probabilities = softmax(logits / best)
+    found: dict[str, Any] = {
+        "temperature": round(best, 3),
+        "held_out": {
+            "images": len(labels),
+            "accuracy": float((logits.argmax(1) == labels).mean()),
+            "nll": [nll(logits, labels), min(losses)],
+            "calibration_error": [
+                calibration_error(softmax(logits), labels), calibration_error(probabilities, labels)
+            ],
+        },
+    }  # fmt: skip
+    if logits.shape[1] > DIGITS and 0 < is_digit.sum() < len(labels):
+        digits = logits[:, :DIGITS]
+        energy = digits.max(1) + np.log(np.exp(digits - digits.max(1, keepdims=True)).sum(1))
+        found["parts_digits_from_others"] = {  # area under the ROC curve
+            "likeliest digit": area_under_curve(probabilities[:, :DIGITS].max(1), is_digit),
+            "one less reject class": area_under_curve(-probabilities[:, DIGITS], is_digit),
+            "energy of the digits": area_under_curve(energy, is_digit),
+        }
+    return found
+
+
+def softmax(logits: Scores) -> Scores:
+    """Probabilities, row by row."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))
+
+
+def nll(logits: Scores, labels: NDArray[np.int64]) -> float:
+    """The mean negative log likelihood in nats."""
+    chosen = softmax(logits)[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+
+
+def calibration_error(probabilities: Scores, labels: NDArray[np.int64]) -> float:
+    """The mean gap between confidence and accuracy. Source: Guo et al. 2017, eq. 3."""
+    sure, right = probabilities.max(1), probabilities.argmax(1) == labels
+    which = np.minimum((BINS * sure).astype(int), BINS - 1)
+    gap = np.bincount(which, sure - right, minlength=BINS)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+def area_under_curve(scores: Scores, positive: NDArray[np.bool_]) -> float:
+    """How often a digit scores higher than something else: the area under the ROC curve."""
+    ranks = np.empty(len(scores))
+    ranks[np.argsort(scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    n = int(positive.sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(scores) - n)))
+
+
+if __name__ == "__main__":
+    command.run("hwr.vision.calibrate", main)

@@ -1,0 +1,127 @@
+"""What an image file says about itself before it is decoded: format, size, alpha, animation.
+
+A few bytes tell whether an image is one at all and how much memory it wants, so that neither a
+damaged file nor a decompression bomb is decoded.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_SHORT = 256, 257, 3
+JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that hold the size
+PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
+
+
+@dataclass(frozen=True)
+class Header:
+    """Format and size in pixels as stored. `complete` is False if the file's end is missing."""
+
+    format: str
+    width: int
+    height: int
+    alpha: bool = False
+    frames: bool = False  # more than one picture
+    complete: bool = True
+
+
+def read_header(data: bytes) -> Header | None:
+    """The header of a JPEG, PNG, WebP, TIFF, BMP, GIF or PNM; None for anything else.
+
+    ValueError (or struct.error, IndexError) if the header breaks off.
+    """
+    for magic, parse in PARSERS:
+        if re.match(magic, data, re.DOTALL):
+            return parse(data)
+    return None
+
+
+def png(data: bytes) -> Header:
+    """Source: ISO/IEC 15948, IHDR; acTL says that it is animated."""
+    width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
+    alpha = colour in (4, 6) or b"tRNS" in data[:4096]
+    return Header("PNG", width, height, alpha, b"acTL" in data[:4096], b"IEND" in data[-32:])
+
+
+def jpeg(data: bytes) -> Header:
+    """Source: ITU-T T.81, B.2: segments, each with its length, up to the frame's."""
+    at = 2
+    while True:
+        while data[at] == 0xFF:
+            at += 1
+        marker = data[at]
+        at += 1
+        if marker in JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 3)
+            return Header("JPEG", width, height, complete=b"\xff\xd9" in data[-4096:])
+        if marker in (0xD9, 0xDA):
+            raise ValueError("no frame")
+        at += 0 if 0xD0 <= marker <= 0xD8 or marker == 1 else struct.unpack_from(">H", data, at)[0]
+
+
+def gif(data: bytes) -> Header:
+    """Source: GIF89a specification, logical screen descriptor."""
+    width, height = struct.unpack_from("<HH", data, 6)
+    frames = data.count(b"\x00\x21\xf9\x04") > 1
+    return Header("GIF", width, height, frames=frames, complete=data.rstrip(b"\0")[-1:] == b";")
+
+
+def bmp(data: bytes) -> Header:
+    """Source: the BITMAPINFOHEADER; a negative height means rows from top to bottom."""
+    width, height = struct.unpack_from("<ii", data, 18)
+    return Header("BMP", abs(width), abs(height))
+
+
+def webp(data: bytes) -> Header:
+    """Source: RFC 9649: the first chunk is VP8, VP8L or VP8X."""
+    size = struct.unpack_from("<I", data, 4)[0]
+    complete = len(data) >= size + 8
+    kind = data[12:16]
+    if kind == b"VP8X":
+        flags = data[20]
+        width = 1 + int.from_bytes(data[24:27], "little")
+        height = 1 + int.from_bytes(data[27:30], "little")
+        return Header("WebP", width, height, bool(flags & 16), bool(flags & 2), complete)
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+        return Header("WebP", width, height, bool(bits >> 28 & 1), complete=complete)
+    width, height = (value & 0x3FFF for value in struct.unpack_from("<HH", data, 26))
+    return Header("WebP", width, height, complete=complete)
+
+
+def tiff(data: bytes) -> Header:
+    """Source: TIFF 6.0, section 2: the first directory's width and height."""
+    order = "<" if data[:2] == b"II" else ">"
+    at = struct.unpack_from(f"{order}I", data, 4)[0]
+    size = {}
+    for i in range(struct.unpack_from(f"{order}H", data, at)[0]):
+        tag, kind = struct.unpack_from(f"{order}HH", data, at + 2 + 12 * i)
+        if tag in (TIFF_WIDTH, TIFF_HEIGHT):
+            code = "H" if kind == TIFF_SHORT else "I"
+            size[tag] = struct.unpack_from(f"{order}{code}", data, at + 10 + 12 * i)[0]
+    if len(size) < 2:
+        raise ValueError("no size")
+    return Header("TIFF", size[TIFF_WIDTH], size[TIFF_HEIGHT])
+
+
+def pnm(data: bytes) -> Header:
+    """Source: Netpbm's formats: the size in decimal digits after the magic number."""
+    found = PNM.match(data[:4096])
+    if found is None:
+        raise ValueError("no size")
+    return Header("PNM", int(found[1]), int(found[2]))
+
+
+PARSERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (
+    (rb"\x89PNG\r\n\x1a\n", png),
+    (rb"\xff\xd8\xff", jpeg),
+    (rb"GIF8[79]a", gif),
+    (rb"BM", bmp),
+    (rb"RIFF....WEBP", webp),
+    (rb"II\*\0|MM\0\*", tiff),
+    (rb"P[1-6]\s", pnm),
+)

@@ -1,0 +1,103 @@
+"""From colours to ink: how much darker than the paper each pixel is.
+
+Lamps, shadows and folds change the paper's brightness slowly, strokes quickly: the paper is what is
+left when everything narrower than a stroke's width is taken away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr.vision.normalise import disc
+from hwr.vision.parameters import Parameters
+
+SMOOTH_PX = 0.7  # sigma of the Gaussian: the working image's own grain
+DARKEST_PAPER, DARKEST_BOARD = 24, 60  # grey levels below which a ratio says nothing
+BETTER = 1.15  # times as clear as grey that a single colour must be
+
+Image = NDArray[np.uint8]
+Grey = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Ink:
+    """`darkness` float32 (H, W), 0 for paper to 1 for black; `noise` its standard deviation."""
+
+    darkness: Grey
+    noise: float
+    dark_on_light: bool
+
+
+def grey(image: Image) -> Image:
+    """Colours, BGR, to grey: .299 red + .587 green + .114 blue."""
+    import cv2
+
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def smoothed(image: Grey, sigma: float = SMOOTH_PX) -> Grey:
+    """Convolved with exp(-(x^2 + y^2) / 2 sigma^2) / (2 pi sigma^2). Source: P0, eq. 2."""
+    import cv2
+
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma), np.float32)
+
+
+def find_ink(image: Image, mask: Image, p: Parameters) -> Ink:
+    """The ink of a page, in whichever of grey, blue, green and red shows it most clearly."""
+    kernel = int(p.background * min(image.shape[:2])) | 1
+    shades = [grey(image), *(np.ascontiguousarray(image[..., i]) for i in range(3))]
+    dark = is_dark_on_light(shades[0], mask, kernel)
+    best, clearest = None, 0.0
+    for shade in shades:
+        darkness, noise, clear = darkness_of(shade if dark else 255 - shade, mask, kernel, dark)
+        if best is None or clear > BETTER * clearest:
+            best, clearest = Ink(darkness, noise, dark), clear
+    assert best is not None
+    return best
+
+
+def is_dark_on_light(image: Image, mask: Image, kernel: int) -> bool:
+    """Whether strokes are darker than the paper: the third moment of what is narrow is negative.
+
+    The brightness of the border says less: a sheet lies on a dark desk, a slate on a white one.
+    """
+    import cv2
+
+    half = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    page = cv2.resize(mask, half.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+    edge = max(2, min(half.shape) // 60)
+    page[:edge] = page[-edge:] = page[:, :edge] = page[:, -edge:] = False
+    narrow = half.astype(np.float32) - cv2.medianBlur(half, max(5, kernel // 2 | 1))
+    return not page.any() or float((narrow[page] ** 3).mean()) <= 0
+
+
+def background(image: Image, kernel: int) -> Grey:
+    """The paper under dark ink: closing, median and Gaussian on a quarter of the size."""
+    import cv2
+
+    h, w = image.shape
+    quarter = cv2.resize(
+        image, (max(8, w // 4), max(8, h // 4)), interpolation=cv2.INTER_AREA
+    )  # fmt: skip
+    k = max(5, kernel // 4) | 1
+    paper = cv2.copyMakeBorder(quarter, k, k, k, k, cv2.BORDER_REFLECT)
+    paper = cv2.medianBlur(cv2.morphologyEx(paper, cv2.MORPH_CLOSE, disc(k)), k)
+    paper = cv2.GaussianBlur(paper, (0, 0), k / 4)[k:-k, k:-k]
+    return np.asarray(cv2.resize(paper, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def darkness_of(
+    shade: Image, mask: Image, kernel: int, dark: bool
+) -> tuple[Grey, float, float]:
+    """1 - image / background, its noise, and how far the darkest pixels rise above that noise."""
+    paper = background(shade, kernel)
+    least = DARKEST_PAPER if dark else DARKEST_BOARD
+    darkness = smoothed((paper - shade) / np.maximum(paper, least))
+    sample = darkness[mask > 0][::5] if mask.any() else darkness.ravel()
+    median = float(np.median(sample))
+    noise = 1.4826 * float(np.median(np.abs(sample - median))) + 0.004
+    clear = (float(np.percentile(sample, 99.3)) - median) / noise
+    return np.clip(darkness - max(median, 0), 0, 1), noise, clear

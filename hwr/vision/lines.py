@@ -1,0 +1,193 @@
+"""Which digits stand in one line, and in which order: also on slanted and curved pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr.vision.components import Component, text_height, weighted_median
+from hwr.vision.parameters import Parameters
+
+REACH = 3  # members at a line's end that the next one is compared with
+FAR = 2.5  # text heights: the widest gap between neighbours
+SAME_LINE = 0.3  # text heights between the middles of two pieces of one line
+BESIDE = 0.35  # text heights between a small stroke and the digit it belongs to
+PROFILE_DEG, PROFILE_STEP_DEG = 8.0, 0.5  # search around the neighbours' slant
+BIN = 1 / 12  # text heights: rows of the profile
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """Components from left to right, and the height of the line's digits."""
+
+    members: list[Component]
+    height: float
+
+
+def group_lines(
+    components: Sequence[Component], p: Parameters
+) -> tuple[list[Line], list[Component]]:
+    """Lines, and small marks that belong to none.
+
+    From left to right each component joins the line whose last members it overlaps in height.
+    """
+    height = text_height(components)
+    large = sorted((c for c in components if c.h > p.small * height), key=lambda c: c.middle[0])
+    lines: list[list[Component]] = []
+    for c in large:
+        near = [(line_distance(line, c, p), i) for i, line in enumerate(lines)]
+        distance, i = min(near, default=(np.inf, -1))
+        if distance < np.inf:
+            lines[i].append(c)
+        else:
+            lines.append([c])
+    joined = join_pieces(lines, height)
+    heights = [clamped_height(line, height) for line in joined]
+    lone = []
+    for c in components:
+        if c.h <= p.small * height:
+            home = home_of(c, joined, height, p)
+            if home is None:
+                lone.append(c)
+            else:
+                home.append(c)
+    return [Line(sorted(m, key=lambda c: c.middle[0]), h) for m, h in zip(joined, heights)], lone
+
+
+def clamped_height(line: Sequence[Component], height: float) -> float:
+    """The median height of a line's digits, within reason of the page's."""
+    return float(np.clip(median(c.h for c in line), 0.5 * height, 2 * height))
+
+
+def line_distance(line: Sequence[Component], c: Component, p: Parameters) -> float:
+    """How far a component is from continuing a line; infinite if it does not."""
+    last = line[-REACH:]
+    top = median(m.y for m in last)
+    bottom = median(m.bottom for m in last)
+    overlap = min(bottom, c.bottom) - max(top, c.y)
+    if overlap <= p.overlap * max(1.0, min(bottom - top, c.h)):
+        return np.inf
+    gap = max(0, c.x - max(m.right for m in last))
+    return abs((top + bottom) / 2 - c.middle[1]) + 0.15 * gap
+
+
+def join_pieces(lines: Sequence[list[Component]], height: float) -> list[list[Component]]:
+    """Lines at one height that do not lie above one another are one, with a wide gap."""
+    joined: list[list[Component]] = []
+    for line in sorted(lines, key=lambda line: min(c.x for c in line)):
+        for other in joined:
+            apart = abs(middle_of(other[-REACH:]) - middle_of(line[:REACH]))
+            behind = max(c.right for c in other) - min(c.x for c in line)
+            if apart < SAME_LINE * height and behind < SAME_LINE * height:
+                other.extend(line)
+                break
+        else:
+            joined.append(list(line))
+    return joined
+
+
+def middle_of(members: Sequence[Component]) -> float:
+    """The height on the page at which components stand."""
+    return median(c.middle[1] for c in members)
+
+
+def home_of(
+    c: Component, lines: Sequence[list[Component]], height: float, p: Parameters
+) -> list[Component] | None:
+    """The line of a small mark: that of a digit it nearly touches, or one it stands in."""
+    touching = [
+        (distance, i)
+        for i, line in enumerate(lines)
+        for m in line
+        if (distance := box_distance(c, m)) < BESIDE * height
+    ]
+    if touching:
+        return lines[min(touching)[1]]
+    if c.h <= p.smallest * height:
+        return None
+    for line in lines:
+        near = min(line, key=lambda m: abs(m.middle[0] - c.middle[0]))
+        gap = max(near.x - c.right, c.x - near.right)
+        around = sorted(line, key=lambda m: abs(m.middle[0] - c.middle[0]))[:REACH]
+        top = median(m.y for m in around) - 0.2 * height
+        bottom = median(m.bottom for m in around) + 0.3 * height
+        if gap < FAR * height and top < c.middle[1] < bottom:
+            return line
+    return None
+
+
+def box_distance(a: Component, b: Component) -> float:
+    """Pixels between two boxes along the longer of the two ways, 0 if they overlap."""
+    across = max(a.x - b.right, b.x - a.right, 0)
+    down = max(a.y - b.bottom, b.y - a.bottom, 0)
+    return float(max(across, down))
+
+
+def skew_deg(components: Sequence[Component]) -> float:
+    """The slant of the lines in degrees; positive falls to the right.
+
+    The median slant between neighbours, then the angle near it at which the page's profile, ink by
+    row, is sharpest.
+    """
+    if not components:
+        return 0.0
+    height = text_height(components)
+    links = neighbour_links([c for c in components if c.h > 0.4 * height], height)
+    if len(links) < 2:
+        return 0.0
+    slants, gaps = np.array(links).T
+    first = weighted_median(slants, np.minimum(gaps, 2 * height))
+    large = [c for c in components if c.h > 0.3 * height]
+    return first if len(large) < 6 else sharpest_deg(large, first, height)
+
+
+def neighbour_links(
+    components: Sequence[Component], height: float
+) -> list[tuple[float, float]]:
+    """For each component the slant in degrees, and the gap, to its next one on the right."""
+    links = []
+    for c in components:
+        x, y = c.middle
+        found = []
+        for other in components:
+            right, down = other.middle[0] - x, other.middle[1] - y
+            near = other.x - c.right <= FAR * height
+            if right > 0.15 * height and near and abs(down) <= 0.95 * right:
+                slant = float(np.degrees(np.arctan2(down, right)))
+                found.append((right * right + 4 * down * down, slant, right))
+        if found:
+            links.append(min(found)[1:])
+    return links
+
+
+def sharpest_deg(components: Sequence[Component], first: float, height: float) -> float:
+    """The angle near `first` at which the sum of squares of the ink by row is largest."""
+    x = np.array([c.middle[0] for c in components])
+    top = np.array([c.y for c in components], float)
+    bottom = np.array([c.bottom for c in components], float)
+    weight = np.minimum([c.w for c in components], 1.5 * height)
+    angles = np.arange(first - PROFILE_DEG, first + PROFILE_DEG + 0.01, PROFILE_STEP_DEG)
+    return float(max(angles, key=lambda a: sharpness(x, top, bottom, weight, a, BIN * height)
+                     * (1 - 4e-4 * abs(a - first))))  # fmt: skip
+
+
+def sharpness(
+    x: NDArray[np.float64],
+    top: NDArray[np.float64],
+    bottom: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    angle_deg: float,
+    row: float,
+) -> float:
+    """Sum of squares of the profile of boxes, seen along a slant."""
+    slope, shrink = np.tan(np.radians(angle_deg)), np.cos(np.radians(angle_deg))
+    upper, lower = (top - x * slope) * shrink, (bottom - x * slope) * shrink
+    first = upper.min()
+    steps = np.zeros(int((lower.max() - first) / row) + 3)
+    np.add.at(steps, ((upper - first) / row).astype(int), weight)
+    np.add.at(steps, ((lower - first) / row).astype(int) + 1, -weight)
+    return float((np.cumsum(steps) ** 2).sum())

@@ -1,0 +1,117 @@
+"""Which way up a page is: every quarter turn is read, and the most readable one wins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr.vision.candidates import cut_out, normalised
+from hwr.vision.classifier import DIGITS, Classifier
+from hwr.vision.components import Component
+from hwr.vision.ink import Grey, Image
+from hwr.vision.page import Homography
+from hwr.vision.parameters import Parameters
+
+SAMPLE = 60  # components that are read in all four ways
+WORST = -3.0  # log probability below which a component says no more
+UPRIGHT, PER_DIGIT, MOST_UPRIGHT = 0.08, 0.5, 0.3  # nats in favour of a page as it was taken
+UPSIDE_DOWN = -0.05  # nats
+CLOSE = 0.45  # nats: orientations this near to the best are read in full
+
+
+@dataclass(frozen=True, eq=False)
+class Turned:
+    """Ink turned counter-clockwise by an angle; `from_view` takes points of the view here."""
+
+    darkness: Grey
+    mask: Image
+    from_view: Homography
+    angle_deg: float
+
+
+def promising(
+    components: Sequence[Component],
+    darkness: Grey,
+    mask: Image,
+    classifier: Classifier,
+    p: Parameters,
+) -> list[int]:
+    """The quarter turns, counter-clockwise, worth reading in full; the likeliest first."""
+    if not p.orient:
+        return [0]
+    sample = sorted(components, key=lambda c: -c.length)[:SAMPLE]
+    crops = [cut_out([c], darkness, mask) for c in sample]
+    images = [
+        normalised(np.ascontiguousarray(np.rot90(crop, k)), [c], p)
+        for k in range(4)
+        for c, crop in zip(sample, crops)
+    ]
+    best = classifier.log_probabilities(images)[:, :DIGITS].max(1).reshape(4, -1)
+    lengths = np.array([c.length for c in sample])
+    weights = np.minimum(lengths, 2 * np.median(lengths))  # no scribble outweighs the page
+    scores = np.average(np.maximum(best, WORST), axis=1, weights=weights)
+    scores += [preference(90 * k, len(sample)) for k in range(4)]
+    order = np.argsort(-scores)
+    return [int(k) for k in order[:2] if scores[k] > scores[order[0]] - CLOSE]
+
+
+def preference(angle_deg: float, digits: int) -> float:
+    """Nats in favour of an orientation before anything is read: photographs are mostly upright.
+
+    The fewer the digits, the more it weighs: 6 and 9, 1, 8 and 0 read well on their heads.
+    """
+    angle = abs((angle_deg + 180) % 360 - 180)
+    if angle <= 45:
+        return min(MOST_UPRIGHT, UPRIGHT + PER_DIGIT / max(digits, 1))
+    return UPSIDE_DOWN if angle > 135 else 0.0
+
+
+def turn(darkness: Grey, mask: Image, angle_deg: float) -> Turned:
+    """Ink turned about its middle, counter-clockwise; the canvas grows to hold it all."""
+    import cv2
+
+    h, w = darkness.shape
+    quarters, rest = divmod(angle_deg + 45, 90)
+    if abs(rest - 45) < 1e-6:
+        k = int(quarters) % 4
+        matrix = (
+            [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+            [[0, 1, 0], [-1, 0, w], [0, 0, 1]],
+            [[-1, 0, w], [0, -1, h], [0, 0, 1]],
+            [[0, -1, h], [1, 0, 0], [0, 0, 1]],
+        )[k]
+        parts = (np.ascontiguousarray(np.rot90(array, k)) for array in (darkness, mask))
+        return Turned(*parts, np.array(matrix, float), angle_deg)
+    move = np.asarray(cv2.getRotationMatrix2D((w / 2, h / 2), angle_deg, 1.0), float)
+    cos, sin = abs(move[0, 0]), abs(move[0, 1])
+    wide, high = round(h * sin + w * cos), round(h * cos + w * sin)
+    move[:, 2] += (wide - w) / 2, (high - h) / 2
+    turned = cv2.warpAffine(darkness, move, (wide, high), flags=cv2.INTER_LINEAR)
+    ink = cv2.warpAffine(255 * mask, move, (wide, high), flags=cv2.INTER_LINEAR) > 127
+    return Turned(turned, ink.astype(np.uint8), np.vstack([move, [0, 0, 1]]), angle_deg)
+
+
+def original_box(
+    pieces: Sequence[Component], to_here: Homography, size: tuple[int, int]
+) -> list[int]:
+    """The box x, y, w, h, in a photograph of `size` (width, height), of ink found in a view of it.
+
+    Around the ink itself, not around the corners of its box, which lie further out when turned.
+    """
+    import cv2
+
+    points: list[NDArray[np.float64]] = []
+    for c in pieces:
+        outline, _ = cv2.findContours(
+            c.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE
+        )
+        points += [contour.reshape(-1, 2) + np.array([c.x, c.y]) for contour in outline]
+    corners = np.concatenate(points).astype(np.float64)
+    whole = np.concatenate([corners, corners + [1, 0], corners + [0, 1], corners + 1])
+    back = cv2.perspectiveTransform(whole[None], np.linalg.inv(to_here))[0]
+    left, top = np.clip(np.floor(back.min(0) + 0.5), 0, np.array(size) - 1)
+    right, bottom = np.clip(np.floor(back.max(0) + 0.5), 1, size)
+    return [int(left), int(top), int(max(right - left, 1)), int(max(bottom - top, 1))]

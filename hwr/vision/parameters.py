@@ -1,0 +1,69 @@
+"""Every number that the reader of photographs decides by, in one place.
+
+Lengths are shares of something that the photograph itself tells: its sides, the height of its
+digits, the width of its strokes. No step holds a number of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """How a photograph is read. The defaults read photographs of all kinds: see `hwr.evaluate`."""
+
+    # sizes, in pixels
+    longest: int = 1400  # side of the working image
+    finest: int = 2800  # the same where the digits are small
+    smallest_text: int = 22  # height of digits below which the finer image is taken
+    enlarge: float = 4.0  # at most, of a small photograph
+
+    # page
+    page: bool = True  # look for a sheet on a desk
+    page_contrast: float = 0.25  # of sheet and desk, relative to the sheet
+
+    # ink
+    background: float = 1 / 12  # kernel, of the shorter side: wider than any stroke
+    threshold: str = "hysteresis"  # or "otsu", "adaptive", "sauvola"
+    noise: float = 5.0  # standard deviations above the paper that ink must be
+    faintest: float = 0.07  # darkness, as a share of the background, that may be ink
+    hysteresis: float = 0.5  # of the threshold: as faint as a stroke may get
+    ruling: float = 0.6  # length of a ruling line, of the page's side: no digit is as long
+
+    # components
+    margin: float = 0.02  # of the longer side: what lies in it is the page's edge
+    speck: float = 0.12  # length, of the text height
+    faint: float = 0.4  # darkness, of the page's ink: bleed-through, shadows
+    smudge: float = 3.2  # thickness, of the page's stroke width
+    most_components: int = 800
+
+    # lines
+    overlap: float = 0.45  # of heights, for two digits to stand in one line
+    small: float = 0.42  # height, of the text height: below it no digit begins a line
+    smallest: float = 0.22  # height of a zero or a stroke that still counts
+    skew_deg: float = 3.0  # above it the pixels are turned
+
+    # digits
+    normalise: str = "mnist"  # or "stretch", "box", for comparison
+    pieces: int = 6  # at most, in one digit
+    cuts: bool = True  # of components that may be several digits
+    widest: float = 1.35  # width of a digit, of its height
+    gap: float = 0.22  # between the strokes of one digit, of the line's height
+    digit_cost: float = 0.06  # nats: fewer digits, if nothing else decides
+    cut_cost: float = 1.0  # a letter is soon cut into ones
+    skip_cost: float = 2.3  # for refusing a stroke as long as a digit's
+    wide_cost: float = 0.8  # for a digit wider than high
+    orient: bool = True  # try the four quarter turns
+
+    # refusal
+    least: float = 0.40  # calibrated probability of a digit among others
+    least_alone: float = 0.75  # of a line that is one digit, on a page without others
+    sure: float = 0.9  # from it a digit speaks for those around it
+    supported: int = 4  # so many sure digits on the page make a lone one likelier
+    least_line: float = 0.55  # mean of a line
+    dark_stroke: float = 0.2  # darkness from which a page of ones alone is believed
+    most_strokes: int = 12  # as many ones alone are believed
+    line_score: float = -0.7  # mean log probability over the ink of a line, and of a page
+    page_score: float = -0.6
+    unsure: float = 0.8  # below it a digit is marked

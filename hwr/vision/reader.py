@@ -1,0 +1,315 @@
+"""From a photograph to numbers. `Reader.examine` is the whole of it, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hwr.errors import UserError
+from hwr.vision.candidates import candidates_of, pieces_of
+from hwr.vision.classifier import Classifier, shipped
+from hwr.vision.components import (
+    Component,
+    Refused,
+    find_components,
+    plausible,
+    text_height,
+    weighted_median,
+)
+from hwr.vision.decode import Digit, Reading, read_line
+from hwr.vision.ink import Image, Ink, find_ink
+from hwr.vision.lines import group_lines, skew_deg
+from hwr.vision.orient import Turned, original_box, preference, promising, turn
+from hwr.vision.page import View, view_page
+from hwr.vision.parameters import Parameters
+from hwr.vision.ruling import find_ruling
+from hwr.vision.threshold import Binary, binarise
+
+UNREADABLE = -9.0  # score of a page without ink
+TURNS = 2  # of the pixels, to level the lines
+LEVEL = 0.06  # nats in favour of levelled lines
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """What stands on a page: its ink, and which components may be digits."""
+
+    view: View
+    ink: Ink
+    binary: Binary
+    ruling: Image  # its lines, 1
+    components: list[Component]
+    refused: Refused
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A page read in one orientation."""
+
+    turned: Turned
+    readings: list[Reading]  # from top to bottom
+    lone: list[Component]
+    score: float
+    skew_deg: float
+
+    @property
+    def digits(self) -> int:
+        """How many were read."""
+        return sum(len(reading.digits) for reading in self.readings)
+
+    @property
+    def rank(self) -> float:
+        """The score, and what is to be expected of a photograph."""
+        level = LEVEL if self.turned.angle_deg % 90 else 0.0
+        return self.score + preference(self.turned.angle_deg, self.digits) + level
+
+
+@dataclass(eq=False)
+class Examination:
+    """Everything that was seen on the way to `page`, for `--explain`."""
+
+    photo: Image
+    page: dict[str, Any]
+    marks: Marks
+    attempt: Attempt
+    lines: list[list[Digit]]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Reader:
+    """Finds the handwritten digits in photographs and reads them.
+
+    `classifier` is the network; the shipped one if not given.
+    """
+
+    def __init__(
+        self, classifier: Classifier | None = None, parameters: Parameters | None = None
+    ) -> None:
+        self.classifier = shipped() if classifier is None else classifier
+        self.parameters = Parameters() if parameters is None else parameters
+
+    def read(self, photo: Image) -> dict[str, Any]:
+        """uint8 (H, W, 3), BGR as OpenCV has it -> the object that `hwr.predict --json` prints.
+
+        `{"lines": [{"text", "digits": [{"label", "probability", "box", "unsure"}]}], "refused":
+        [{"box", "reason"}], "rotation_deg", "sheet"}`; boxes x, y, w, h in pixels of the photo.
+        Raises UserError for another array.
+        """
+        return self.examine(photo).page
+
+    def examine(self, photo: Image) -> Examination:
+        """`read`, with everything that was seen on the way."""
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
+            raise UserError(
+                f"Reader: the photograph is {photo.dtype} {photo.shape}, expected uint8 (H, W, 3), "
+                "blue, green, red"
+            )
+        p, clock = self.parameters, Clock()
+        seen = self.examine_page(photo, p, clock)
+        if not seen.marks.view.is_whole:  # a sheet that goes on outside, or a lit part of a page?
+            seen = max(seen, self.examine_page(photo, replace(p, page=False), clock), key=certain)
+        return seen
+
+    def examine_page(self, photo: Image, p: Parameters, clock: Clock) -> Examination:
+        """One way to see the page in a photograph, read."""
+        marks = self.find_marks(photo, p, p.longest, clock)
+        if marks.components and text_height(marks.components) < p.smallest_text:
+            scale = min(p.finest, max(photo.shape)) / p.longest
+            if scale > 1:
+                marks = self.find_marks(photo, p, round(scale * p.longest), clock)
+        attempt = self.best_attempt(marks, clock)
+        lines, refused = accepted(attempt, p)
+        page = describe(photo, marks, attempt, lines, refused, p)
+        return Examination(photo, page, marks, attempt, lines, clock.seconds)
+
+    def find_marks(self, photo: Image, p: Parameters, longest: int, clock: Clock) -> Marks:
+        """The page, its ink, and the components that may be digits."""
+        with clock("page"):
+            view = view_page(photo, p, longest)
+        with clock("ink"):
+            ink = find_ink(view.image, view.mask, p)
+        with clock("threshold"):
+            binary = binarise(ink, view.mask, p)
+        with clock("ruling"):
+            lines = find_ruling(binary.faint, p)
+            ink = replace(ink, darkness=np.where(lines > 0, 0, ink.darkness))
+        with clock("components"):
+            found = find_components(binary.without(lines), ink.darkness, view.mask)
+            components, refused = plausible(found, lines.shape, p)
+        return Marks(view, ink, binary, lines, components, refused)
+
+    def best_attempt(self, marks: Marks, clock: Clock) -> Attempt:
+        """The page read in each promising orientation, then with its lines levelled."""
+        p, darkness = self.parameters, marks.ink.darkness
+        mask = drawn(marks.components, marks.ruling.shape)
+        nothing = Attempt(turn(darkness, mask, 0), [], [], UNREADABLE, 0.0)
+        if not marks.components:
+            return nothing
+        with clock("orientation"):
+            quarters = promising(marks.components, darkness, mask, self.classifier, p)
+        attempts = []
+        for quarter in quarters:
+            angle = 90.0 * quarter
+            for _ in range(TURNS):
+                attempts.append(self.attempt(turn(darkness, mask, angle), clock))
+                if abs(attempts[-1].skew_deg) <= p.skew_deg:
+                    break
+                angle += attempts[-1].skew_deg
+        return max(attempts, key=lambda attempt: attempt.rank)
+
+    def attempt(self, turned: Turned, clock: Clock) -> Attempt:
+        """The page read in one orientation."""
+        p = self.parameters
+        with clock("lines"):
+            components = find_components(turned.mask, turned.darkness)
+            if not components:
+                return Attempt(turned, [], [], UNREADABLE, 0.0)
+            skew = skew_deg(components)
+            lines, lone = group_lines(components, p)
+        with clock("cuts"):
+            pieces = [pieces_of(line, p) for line in lines]
+            groups = [
+                candidates_of(row, line.height, turned.darkness, turned.mask, p)
+                for row, line in zip(pieces, lines)
+            ]
+        with clock("network"):
+            scores = self.classifier.log_probabilities([c.image for group in groups for c in group])
+        with clock("decoding"):
+            each = np.split(scores, np.cumsum([len(group) for group in groups])[:-1])
+            readings = [
+                read_line(row, group, own, line.height, p)
+                for row, group, own, line in zip(pieces, groups, each, lines)
+            ]
+        readings.sort(key=lambda reading: height_on_page(reading))
+        ink = np.array([reading.ink for reading in readings])
+        score = float(np.average([reading.score for reading in readings], weights=ink + 1e-9))
+        return Attempt(turned, readings, lone, score, skew)
+
+
+class Clock:
+    """Seconds spent in each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Any:
+        began = perf_counter()
+        yield
+        self.seconds[step] = self.seconds.get(step, 0.0) + perf_counter() - began
+
+
+def certain(seen: Examination) -> float:
+    """The digits accepted, each by its probability."""
+    return sum(d.probability for line in seen.lines for d in line)
+
+
+def height_on_page(reading: Reading) -> float:
+    """Where a line stands, for the order of lines."""
+    parts = [d.candidate.box for d in reading.digits] or [c.box for c in reading.refused]
+    return float(np.mean([y + h / 2 for _, y, _, h in parts]))
+
+
+def drawn(components: Sequence[Component], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A mask of these components alone."""
+    mask = np.zeros(shape, np.uint8)
+    for c in components:
+        spot = mask[c.y : c.bottom, c.x : c.right]
+        spot |= c.mask.astype(np.uint8)
+    return mask
+
+
+def accepted(
+    attempt: Attempt, p: Parameters
+) -> tuple[list[list[Digit]], list[tuple[Sequence[Component], str]]]:
+    """The lines of digits to report, and everything else with the reason.
+
+    Doubt is judged in layers: the page, the line, the digit, and whether it stands alone.
+    """
+    refused: list[tuple[Sequence[Component], str]] = [([c], "too small") for c in attempt.lone]
+    kept: list[list[Digit]] = []
+    for reading in attempt.readings:
+        refused += [([c], "no digit") for c in reading.refused]
+        digits = [d for d in reading.digits if d.probability >= p.least]
+        refused += [(d.candidate.pieces, "no digit") for d in reading.digits if d not in digits]
+        mean = float(np.mean([d.probability for d in digits])) if digits else 0.0
+        if attempt.score < p.page_score:
+            refused += [(d.candidate.pieces, "page unreadable") for d in digits]
+        elif reading.score < p.line_score or mean < p.least_line:
+            refused += [(d.candidate.pieces, "line unreadable") for d in digits]
+        elif digits:
+            kept.append(digits)
+    if only_strokes([d for line in kept for d in line], p):
+        refused += [(d.candidate.pieces, "a mere stroke") for line in kept for d in line]
+        kept = []
+    if not kept:
+        return [], refused
+    height = weighted_median(
+        [d.candidate.box[3] for line in kept for d in line],
+        [d.candidate.length * d.probability for line in kept for d in line],
+    )
+    sure = sum(d.probability > p.sure for line in kept for d in line)
+    alone_least = p.least_line if sure >= p.supported else p.least_alone
+    lines = []
+    for line in kept:
+        low = float(np.median([d.candidate.box[3] for d in line]))
+        alone = len(line) == 1
+        if low < p.small * height:
+            refused += [(d.candidate.pieces, "too small") for d in line]
+        elif alone and (line[0].probability < alone_least or low < 0.5 * height):
+            refused.append((line[0].candidate.pieces, "doubtful and alone"))
+        else:
+            lines.append(line)
+    return lines, refused
+
+
+def only_strokes(digits: Sequence[Digit], p: Parameters) -> bool:
+    """Whether a page of nothing but ones is one of folds, dirt or ruling lines.
+
+    A straight stroke is a 1 to the network, whoever drew it. Believed are a few dark ones, or ones
+    among other digits.
+    """
+    if not digits or any(d.label != 1 and d.probability > p.least_line for d in digits):
+        return False
+    dark = float(np.mean([c.darkness for d in digits for c in d.candidate.pieces]))
+    return dark < p.dark_stroke or len(digits) > p.most_strokes
+
+
+def describe(
+    photo: Image,
+    marks: Marks,
+    attempt: Attempt,
+    lines: Sequence[Sequence[Digit]],
+    refused: Sequence[tuple[Sequence[Component], str]],
+    p: Parameters,
+) -> dict[str, Any]:
+    """The result as JSON has it, boxes in pixels of the photograph."""
+    size = photo.shape[1], photo.shape[0]
+    view = marks.view.to_view
+    here = attempt.turned.from_view @ view
+    rows = []
+    for line in lines:
+        digits: list[dict[str, Any]] = []
+        for d in line:
+            box = original_box(d.candidate.pieces, here, size)
+            digits.append({"label": d.label, "probability": round(d.probability, 4), "box": box})
+            digits[-1]["unsure"] = d.probability < p.unsure
+        rows.append({"text": "".join(str(d.label) for d in line), "digits": digits})
+    others = [{"box": original_box(c, here, size), "reason": why} for c, why in refused]
+    others += [
+        {"box": original_box([c], view, size), "reason": why}
+        for c, why in marks.refused
+        if why != "speck"
+    ]
+    return {
+        "lines": rows,
+        "refused": others,
+        "rotation_deg": round(attempt.turned.angle_deg % 360, 1),
+        "sheet": marks.view.is_sheet,
+    }
