@@ -32,17 +32,17 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     p.add_argument("images", nargs="+", metavar="IMAGE",
-                   help="files, folders or patterns; - reads one image from standard input")  # fmt: skip
+                   help="files, folders or patterns; - is standard input")  # fmt: skip
     p.add_argument("--output-dir", type=Path, metavar="DIR",
                    help="where to write (default: beside each photograph)")  # fmt: skip
     p.add_argument("--json", action="store_true",
                    help="print the result as JSON and nothing else; write files only if "
                    "--output-dir or --explain is given")  # fmt: skip
     p.add_argument("--explain", action="store_true",
-                   help="also write NAME.explain.png: every step, and what the network saw")  # fmt: skip
+                   help="also write NAME.explain.png: every step of the reading")  # fmt: skip
     p.add_argument("--force", action="store_true", help="overwrite files of an earlier reading")
     p.add_argument("--model", type=Path, metavar="RUN",
-                   help="the folder of a run, such as runs/photo (default: the shipped network)")  # fmt: skip
+                   help="folder of a run, such as runs/photo (default: as shipped)")  # fmt: skip
     p.add_argument("--backend", default="numpy", help=f"one of {', '.join(backend_names())}")
     p.add_argument("--threads", metavar="N", type=command.count(1), default=usable_cpus(),
                    help="threads the kernels use")  # fmt: skip

@@ -113,10 +113,8 @@ def blot(rng: Rng) -> Drawing:
     wide = rng.uniform(8, 36)
     high = wide * rng.uniform(0.4, 1.6)  # a tall one may pass for a thick 1
     bell = np.exp(-(at[:, None] ** 2) / (2 * high**2) - at**2 / (2 * wide**2)).astype(np.float32)
-    if rng.random() < 0.5:
-        noise = bell + 0.1 * noise / noise.std()
-    else:
-        noise = noise / noise.max() * bell
+    solid = rng.random() < 0.5
+    noise = bell + 0.1 * noise / noise.std() if solid else noise / noise.max() * bell
     return np.uint8(255) * (noise > rng.uniform(0.35, 0.6) * noise.max()).astype(np.uint8)
 
 

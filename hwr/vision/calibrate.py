@@ -1,8 +1,10 @@
 """Ship a trained network: `python -m hwr.vision.calibrate runs/photo --output-dir FOLDER`.
 
-The held-out images of the run choose the temperature that makes its probabilities true, and tell
-which score parts digits from no digits best. The test images choose nothing; their accuracy is
-recorded beside the weights.
+In training one image of five is no digit; among the marks of a photograph of numbers they are
+fewer. The network's bias is moved by what Bayes' rule says of that. Then the held-out images of the
+run, weighted alike, choose the temperature that makes its probabilities true, and tell which score
+parts digits from no digits best. The test images choose nothing; their accuracy is recorded beside
+the weights.
 """
 
 from __future__ import annotations
@@ -27,10 +29,10 @@ from hwr.files import write_atomic
 from hwr.run import split_data
 from hwr.statistics import wilson_interval
 from hwr.vision.classifier import DIGITS, FACTS, WEIGHTS, from_run
-from tinynn import state
 from tinynn.nn import Module
 
 TEMPERATURES = np.exp(np.linspace(np.log(0.3), np.log(3), 93))
+NO_DIGITS = 0.1  # share of the marks on a page of numbers: commas, units, crossed-out ones
 BINS = 15  # of the calibration error
 
 Scores = NDArray[np.float64]
@@ -42,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     p.add_argument("run", type=Path, help="a run of the recipe photo, such as runs/photo")
     p.add_argument("--output-dir", type=Path, required=True, metavar="DIR",
                    help="where photo.safetensors and photo.json go")  # fmt: skip
+    p.add_argument("--no-digits", type=command.number(0, 1), default=NO_DIGITS, metavar="SHARE",
+                   help=f"of what a photograph holds (default: {NO_DIGITS})")  # fmt: skip
     args = p.parse_args(argv)
     from_run(args.run)  # says what is wrong with another network
     config, model = load_run(args.run)
@@ -50,12 +54,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"{args.run} held no images out; train with --validation 5000")
     recipe = config.recipe
     normalize = Normalize(recipe.mean, recipe.std, recipe.image_size)
+    share = float((held_out.labels == DIGITS).mean())
+    shift = expect(model, share, args.no_digits)
     logits = read(model, held_out, normalize)
-    facts = measure(logits, held_out.labels)
+    weights = np.where(held_out.labels == DIGITS, args.no_digits / max(share, 1e-9), 1.0)
+    facts: dict[str, Any] = {
+        "no_digits": {"in_training": share, "expected": args.no_digits, "bias": shift}
+    }
+    facts |= measure(logits, held_out.labels, weights)
     test = evaluate(model, split_loader(config, "test"))
-    arrays = {name: np.ascontiguousarray(a) for name, a in state.to_torch(model).items()}
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint.write(args.output_dir / WEIGHTS, arrays, {"recipe": recipe.name})
+    checkpoint.save_weights(args.output_dir / WEIGHTS, model, {"recipe": recipe.name})
     facts |= {
         "test_accuracy": test.accuracy,
         "test_interval": wilson_interval(test.correct, test.total),
@@ -71,6 +80,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def expect(model: Module, share: float, expected: float) -> float:
+    """Move the bias of the reject class from its share in training to the one expected.
+
+    By log odds, as Bayes' rule has it; returns the shift in nats. Source: Saerens, Latinne and
+    Decaestecker 2002, eq. 4.
+    """
+    bias = model.state_dict()["fc2.bias"]
+    if len(bias) <= DIGITS or not 0 < share < 1 or not 0 < expected < 1:
+        return 0.0
+    shift = float(np.log(expected / (1 - expected)) - np.log(share / (1 - share)))
+    moved = bias.copy()
+    moved[DIGITS] += shift
+    model.load_state_dict({**model.state_dict(), "fc2.bias": moved})
+    return shift
+
+
 @tn.no_grad()
 def read(model: Module, dataset: Dataset, normalize: Normalize) -> Scores:
     """The logits (N, 11) of a dataset's images in their order."""
@@ -79,9 +104,9 @@ def read(model: Module, dataset: Dataset, normalize: Normalize) -> Scores:
     return np.concatenate([model(tn.Tensor(images)).numpy() for images, _ in batches]).astype(float)
 
 
-def measure(logits: Scores, labels: NDArray[np.int64]) -> dict[str, Any]:
+def measure(logits: Scores, labels: NDArray[np.int64], weights: Scores) -> dict[str, Any]:
     """Temperature, calibration before and after, and how well each score parts off no digits."""
-    losses = [nll(logits / t, labels) for t in TEMPERATURES]
+    losses = [nll(logits / t, labels, weights) for t in TEMPERATURES]
     best = float(TEMPERATURES[int(np.argmin(losses))])
     is_digit = labels < DIGITS
     probabilities = softmax(logits / best)
@@ -89,10 +114,11 @@ def measure(logits: Scores, labels: NDArray[np.int64]) -> dict[str, Any]:
         "temperature": round(best, 3),
         "held_out": {
             "images": len(labels),
-            "accuracy": float((logits.argmax(1) == labels).mean()),
-            "nll": [nll(logits, labels), min(losses)],
+            "accuracy": float(np.average(logits.argmax(1) == labels, weights=weights)),
+            "nll": [nll(logits, labels, weights), min(losses)],
             "calibration_error": [
-                calibration_error(softmax(logits), labels), calibration_error(probabilities, labels)
+                calibration_error(each, labels, weights)
+                for each in (softmax(logits), probabilities)
             ],
         },
     }  # fmt: skip
@@ -113,18 +139,18 @@ def softmax(logits: Scores) -> Scores:
     return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
-def nll(logits: Scores, labels: NDArray[np.int64]) -> float:
+def nll(logits: Scores, labels: NDArray[np.int64], weights: Scores) -> float:
     """The mean negative log likelihood in nats."""
     chosen = softmax(logits)[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(chosen, 1e-300)).mean())
+    return float(np.average(-np.log(np.maximum(chosen, 1e-300)), weights=weights))
 
 
-def calibration_error(probabilities: Scores, labels: NDArray[np.int64]) -> float:
+def calibration_error(probabilities: Scores, labels: NDArray[np.int64], weights: Scores) -> float:
     """The mean gap between confidence and accuracy. Source: Guo et al. 2017, eq. 3."""
     sure, right = probabilities.max(1), probabilities.argmax(1) == labels
     which = np.minimum((BINS * sure).astype(int), BINS - 1)
-    gap = np.bincount(which, sure - right, minlength=BINS)
-    return float(np.abs(gap).sum() / len(labels))
+    gap = np.bincount(which, weights * (sure - right), minlength=BINS)
+    return float(np.abs(gap).sum() / weights.sum())
 
 
 def area_under_curve(scores: Scores, positive: NDArray[np.bool_]) -> float:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hwr.vision.components import Box, Component
 from hwr.vision.ink import Grey, Image

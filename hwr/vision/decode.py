@@ -39,6 +39,11 @@ class Digit:
         """Of the label."""
         return float(self.log_probabilities[self.label])
 
+    @property
+    def no_digit(self) -> float:
+        """The probability that it is none."""
+        return float(np.exp(self.log_probabilities[DIGITS]))
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
@@ -74,20 +79,24 @@ def read_line(
             c = candidates[k]
             before = chosen[c.start]
             total = best[c.start] + candidate_cost(c, scores[k], ink, height, p)
+            if is_cut(c, pieces) and scores[k][:DIGITS].argmax() == 1:
+                total += p.cut_one_cost
             total += joint_cost(c, pieces, None if before is None else candidates[before], p)
             if total < cost:
                 cost, choice = total, k
         best.append(cost)
         chosen.append(choice)
-    digits, refused, at = [], [], len(pieces)
+    digits: list[Digit] = []
+    refused: list[Component] = []
+    at = len(pieces)
     while at:
-        k = chosen[at]
-        if k is None:
+        last = chosen[at]
+        if last is None:
             at -= 1
             refused.append(pieces[at])
         else:
-            digits.append(as_digit(candidates[k], scores[k]))
-            at = candidates[k].start
+            digits.append(as_digit(candidates[last], scores[last]))
+            at = candidates[last].start
     read = sum(d.candidate.length * max(d.log_probability, UNREAD) for d in digits)
     lost = sum(piece.length for piece in refused)
     score = (read + UNREAD * lost) / usual / max(float(ink.sum()), 1e-6)
@@ -113,6 +122,13 @@ def candidate_cost(
     _, _, w, h = c.box
     cost += p.wide_cost * min(max(w / max(h, 1) - SQUARE, 0), 1)
     return cost + SMALL_COST * max(HALF_HIGH - h / height, 0) / HALF_HIGH
+
+
+def is_cut(c: Candidate, pieces: Sequence[Component]) -> bool:
+    """Whether a candidate begins or ends within a component."""
+    own = {piece.parent for piece in c.pieces}
+    outside = [pieces[i].parent for i in (c.start - 1, c.stop) if 0 <= i < len(pieces)]
+    return any(parent in own for parent in outside)
 
 
 def joint_cost(

@@ -96,8 +96,9 @@ def evaluate_photos(reader: Reader, folder: Path) -> Result:
             counts = compare(page, truth, photo.image.shape[:2])
             result.total.add(counts)
             lines = [line["text"] for line in page["lines"]]
-            result.photos.append({"image": name, "written": truth["rows"], "read": lines,
-                                  "writer": truth.get("writer_id_guess"), **asdict(counts)})  # fmt: skip
+            facts = {"image": name, "writer": truth.get("writer_id_guess")}
+            facts |= {"written": truth["rows"], "read": lines}
+            result.photos.append(facts | asdict(counts))
             progress.update(1)
     return result
 

@@ -59,7 +59,12 @@ def steps(seen: Examination, p: Parameters) -> list[tuple[str, Callable[[], Imag
         ("3 smoothed (Gaussian)", lambda: coloured(smoothed(shade.astype(np.float32)))),
         ("4 background", lambda: coloured(background(dark, kernel))),
         ("5 background removed", lambda: coloured(255 * (1 - marks.ink.darkness))),
-        ("6 binarised", lambda: coloured(255.0 - 255 * marks.binary.strong - 90 * (marks.binary.faint - marks.binary.strong))),
+        (
+            "6 binarised",
+            lambda: coloured(
+                255.0 - 255 * marks.binary.strong - 90 * (marks.binary.faint - marks.binary.strong)
+            ),
+        ),
         ("7 ruling taken out", partial(without_ruling, marks)),
         ("8 contours, CHAIN_APPROX_NONE", partial(contours, marks, simple=False)),
         ("8 contours, CHAIN_APPROX_SIMPLE", partial(contours, marks, simple=True)),
@@ -83,7 +88,7 @@ def outlined(seen: Examination) -> Image:
         corners = np.array([[[0, 0], [w, 0], [w, h], [0, h]]], np.float64)
         back = cv2.perspectiveTransform(corners, np.linalg.inv(seen.marks.view.to_view))
         thick = max(2, max(picture.shape) // 150)
-        cv2.polylines(picture, [np.int32(np.rint(back))], True, RED, thick, cv2.LINE_AA)
+        cv2.polylines(picture, [np.rint(back).astype(np.int32)], True, RED, thick, cv2.LINE_AA)
     return picture
 
 
@@ -95,7 +100,7 @@ def without_ruling(marks: Marks) -> Image:
 
 
 def contours(marks: Marks, *, simple: bool) -> Image:
-    """The first component large: each point of its outline, or only where it bends (P0's figure)."""
+    """The first component large: each point of its outline, or only its bends, as in P0."""
     import cv2
 
     if not marks.components:
@@ -137,7 +142,7 @@ def lines(seen: Examination) -> Image:
             x, y, w, h = digit.candidate.box
             middles.append((x + w // 2, y + h // 2))
             cv2.rectangle(picture, (x, y), (x + w, y + h), READ, thick)
-        cv2.polylines(picture, [np.int32(middles)], False, BLUE, thick, cv2.LINE_AA)
+        cv2.polylines(picture, [np.array(middles, np.int32)], False, BLUE, thick, cv2.LINE_AA)
         for digit in line:
             x, y, w, h = digit.candidate.box
             write(picture, str(digit.label), (x + w // 2, max(y - 4, 16)), max(16, 0.5 * h), READ)
@@ -174,7 +179,9 @@ def heading(words: str) -> Image:
     return out
 
 
-def digit_rows(digits: Sequence[Digit], seen: Examination, colour: tuple[int, int, int]) -> list[Image]:
+def digit_rows(
+    digits: Sequence[Digit], seen: Examination, colour: tuple[int, int, int]
+) -> list[Image]:
     """Strips of one digit each, several side by side."""
     strips = [digit_strip(digit, seen, colour) for digit in digits[:MOST_DIGITS]]
     across = max(1, (WIDTH - GAP) // strips[0].shape[1]) if strips else 1

@@ -89,13 +89,11 @@ def background(image: Image, kernel: int) -> Grey:
     return np.asarray(cv2.resize(paper, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def darkness_of(
-    shade: Image, mask: Image, kernel: int, dark: bool
-) -> tuple[Grey, float, float]:
+def darkness_of(shade: Image, mask: Image, kernel: int, dark: bool) -> tuple[Grey, float, float]:
     """1 - image / background, its noise, and how far the darkest pixels rise above that noise."""
     paper = background(shade, kernel)
     least = DARKEST_PAPER if dark else DARKEST_BOARD
-    darkness = smoothed((paper - shade) / np.maximum(paper, least))
+    darkness = smoothed((paper - shade) / np.maximum(paper, np.float32(least)))
     sample = darkness[mask > 0][::5] if mask.any() else darkness.ravel()
     median = float(np.median(sample))
     noise = 1.4826 * float(np.median(np.abs(sample - median))) + 0.004

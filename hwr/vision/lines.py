@@ -145,9 +145,7 @@ def skew_deg(components: Sequence[Component]) -> float:
     return first if len(large) < 6 else sharpest_deg(large, first, height)
 
 
-def neighbour_links(
-    components: Sequence[Component], height: float
-) -> list[tuple[float, float]]:
+def neighbour_links(components: Sequence[Component], height: float) -> list[tuple[float, float]]:
     """For each component the slant in degrees, and the gap, to its next one on the right."""
     links = []
     for c in components:

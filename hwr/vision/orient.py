@@ -83,15 +83,17 @@ def turn(darkness: Grey, mask: Image, angle_deg: float) -> Turned:
             [[-1, 0, w], [0, -1, h], [0, 0, 1]],
             [[0, -1, h], [1, 0, 0], [0, 0, 1]],
         )[k]
-        parts = (np.ascontiguousarray(np.rot90(array, k)) for array in (darkness, mask))
-        return Turned(*parts, np.array(matrix, float), angle_deg)
+        ink = np.ascontiguousarray(np.rot90(darkness, k))
+        return Turned(
+            ink, np.ascontiguousarray(np.rot90(mask, k)), np.array(matrix, float), angle_deg
+        )
     move = np.asarray(cv2.getRotationMatrix2D((w / 2, h / 2), angle_deg, 1.0), float)
     cos, sin = abs(move[0, 0]), abs(move[0, 1])
     wide, high = round(h * sin + w * cos), round(h * cos + w * sin)
     move[:, 2] += (wide - w) / 2, (high - h) / 2
     turned = cv2.warpAffine(darkness, move, (wide, high), flags=cv2.INTER_LINEAR)
-    ink = cv2.warpAffine(255 * mask, move, (wide, high), flags=cv2.INTER_LINEAR) > 127
-    return Turned(turned, ink.astype(np.uint8), np.vstack([move, [0, 0, 1]]), angle_deg)
+    there = cv2.warpAffine(255 * mask, move, (wide, high), flags=cv2.INTER_LINEAR) > 127
+    return Turned(turned, there.astype(np.uint8), np.vstack([move, [0, 0, 1]]), angle_deg)
 
 
 def original_box(

@@ -64,7 +64,8 @@ def find_sheet(photo: Image, p: Parameters) -> NDArray[np.int32] | None:
     bright = cv2.GaussianBlur(bright, (0, 0), 1)
     edges = cv2.dilate(cv2.Canny(bright, 25, 60), np.ones((2, 2), np.uint8))
     best, outline = 0.0, None
-    levels = np.linspace(*np.percentile(bright, [2, 98]), THRESHOLDS + 2)[1:-1]
+    darkest, brightest = np.percentile(bright, [2, 98])
+    levels = np.linspace(darkest, brightest, THRESHOLDS + 2)[1:-1]
     for level in np.unique(levels.astype(int)):
         above = (bright > level).astype(np.uint8)
         parted = above * (edges == 0).astype(np.uint8)  # from what is as bright; also by shadows
@@ -72,7 +73,7 @@ def find_sheet(photo: Image, p: Parameters) -> NDArray[np.int32] | None:
             score = sheet_score(bright, contour, p)
             if score > best:
                 best, outline = score, contour
-    return None if outline is None else np.int32(np.rint(outline / scale))
+    return None if outline is None else np.rint(outline / scale).astype(np.int32)
 
 
 def largest_contours(region: Image, count: int) -> list[NDArray[np.int32]]:
@@ -121,9 +122,7 @@ def sheet_score(bright: Image, contour: NDArray[np.int32], p: Parameters) -> flo
     return sharp * (area / hull) ** 3 * rectangular * large * float(np.sqrt(contrast * seen))
 
 
-def four_corners(
-    outline: NDArray[np.int32], shape: tuple[int, ...]
-) -> NDArray[np.float32] | None:
+def four_corners(outline: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.float32] | None:
     """Top left, top right, bottom right and bottom left of a sheet, or None.
 
     None if four corners do not describe it, or if it goes on outside the photograph: then nobody
@@ -146,11 +145,12 @@ def four_corners(
     if len(corners) != 4 or abs(cv2.contourArea(corners) / cv2.contourArea(hull) - 1) > 0.06:
         return None
     total, difference = corners.sum(1), corners[:, 1] - corners[:, 0]
-    order = total.argmin(), difference.argmin(), total.argmax(), difference.argmax()
-    if len(set(order)) < 4:  # stands on a corner
+    order = np.array([each() for each in (total.argmin, difference.argmin, total.argmax,
+                                          difference.argmax)])  # fmt: skip
+    if len(np.unique(order)) < 4:  # stands on a corner
         middle = corners - corners.mean(0)
         order = np.argsort(np.arctan2(middle[:, 1], middle[:, 0]))
-    return np.asarray(corners[list(order)], np.float32)
+    return np.asarray(corners[order], np.float32)
 
 
 def rectified(photo: Image, corners: NDArray[np.float32], longest: int, p: Parameters) -> View:
@@ -173,9 +173,7 @@ def rectified(photo: Image, corners: NDArray[np.float32], longest: int, p: Param
     return View(np.asarray(image, np.uint8), np.ones((h, w), np.uint8), to_view, True)
 
 
-def scaled(
-    photo: Image, outline: NDArray[np.int32] | None, longest: int, p: Parameters
-) -> View:
+def scaled(photo: Image, outline: NDArray[np.int32] | None, longest: int, p: Parameters) -> View:
     """The photograph, or the part of it within the outline of a sheet, at its working size."""
     import cv2
 

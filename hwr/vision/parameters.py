@@ -52,6 +52,7 @@ class Parameters:
     gap: float = 0.22  # between the strokes of one digit, of the line's height
     digit_cost: float = 0.06  # nats: fewer digits, if nothing else decides
     cut_cost: float = 1.0  # a letter is soon cut into ones
+    cut_one_cost: float = 1.0  # the stem of a letter, cut off, looks like a 1
     skip_cost: float = 2.3  # for refusing a stroke as long as a digit's
     wide_cost: float = 0.8  # for a digit wider than high
     orient: bool = True  # try the four quarter turns
@@ -66,4 +67,5 @@ class Parameters:
     most_strokes: int = 12  # as many ones alone are believed
     line_score: float = -0.7  # mean log probability over the ink of a line, and of a page
     page_score: float = -0.6
+    few_score: float = -0.2  # the same where fewer digits than `supported` are sure
     unsure: float = 0.8  # below it a digit is marked

@@ -233,13 +233,15 @@ def accepted(
     Doubt is judged in layers: the page, the line, the digit, and whether it stands alone.
     """
     refused: list[tuple[Sequence[Component], str]] = [([c], "too small") for c in attempt.lone]
+    sure = sum(d.probability > p.sure for reading in attempt.readings for d in reading.digits)
+    page_least = p.page_score if sure >= p.supported else p.few_score
     kept: list[list[Digit]] = []
     for reading in attempt.readings:
         refused += [([c], "no digit") for c in reading.refused]
-        digits = [d for d in reading.digits if d.probability >= p.least]
+        digits = [d for d in reading.digits if d.probability >= max(p.least, d.no_digit)]
         refused += [(d.candidate.pieces, "no digit") for d in reading.digits if d not in digits]
         mean = float(np.mean([d.probability for d in digits])) if digits else 0.0
-        if attempt.score < p.page_score:
+        if attempt.score < page_least:
             refused += [(d.candidate.pieces, "page unreadable") for d in digits]
         elif reading.score < p.line_score or mean < p.least_line:
             refused += [(d.candidate.pieces, "line unreadable") for d in digits]
@@ -254,7 +256,6 @@ def accepted(
         [d.candidate.box[3] for line in kept for d in line],
         [d.candidate.length * d.probability for line in kept for d in line],
     )
-    sure = sum(d.probability > p.sure for line in kept for d in line)
     alone_least = p.least_line if sure >= p.supported else p.least_alone
     lines = []
     for line in kept:

@@ -12,6 +12,7 @@ SLANTS_DEG = np.arange(-6.0, 6.1, 1.0)  # of the lines, after the page was found
 PIECE = 0.12  # of the shortest ruling line: the length that is sought at each slant
 BRIDGE = 0.5  # of a piece: gaps in a line, where strokes hide it or it fades
 THICK = 0.3  # of a piece: no ruling line is thicker
+COVERED = 0.7  # of a line's length: the bars of several 7s leave gaps
 CROSSING = 1.7  # line thicknesses: a longer run across the line is a stroke's
 LEAST_PIECE = 24  # pixels
 
@@ -57,7 +58,10 @@ def long_lines(ink: Image, p: Parameters) -> Image:
     _, which, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(found, bridge))
     length = stats[:, cv2.CC_STAT_WIDTH]
     thickness = np.bincount(which[found > 0], minlength=len(stats)) / np.maximum(length, 1)
-    keep = (2 * length > p.ruling * w) & (2 * thickness < THICK * piece)
+    y, x = np.nonzero(found)
+    columns = np.unique(which[y, x] * half.shape[1] + x) // half.shape[1]
+    covered = np.bincount(columns, minlength=len(stats)) > COVERED * length
+    keep = (2 * length > p.ruling * w) & (2 * thickness < THICK * piece) & covered
     keep[0] = False
     long = keep[which].astype(np.uint8) & found
     return np.asarray(cv2.resize(long, (w, h), interpolation=cv2.INTER_NEAREST), np.uint8)

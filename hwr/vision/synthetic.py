@@ -66,8 +66,8 @@ def photograph(scene: Scene, digits: Dataset, rng: Rng) -> Drawn:
         back = cv2.GaussianBlur(back[:, ::-1], (0, 0), 0.03 * scene.digit)
         back = cv2.resize(back, ink.shape[::-1], interpolation=cv2.INTER_AREA)
         ink = np.maximum(ink, scene.bleed * back)
-    page = np.asarray(scene.paper, np.float32) * (1 - 0.55 * ruled(scene, ink.shape)[..., None]
-                                                  * np.array([0.15, 0.45, 0.6], np.float32))  # fmt: skip
+    blue = np.array([0.08, 0.25, 0.33], np.float32)  # what a ruling line takes of blue, green, red
+    page = np.asarray(scene.paper, np.float32) * (1 - blue * ruled(scene, ink.shape)[..., None])
     page = page * (1 - ink[..., None]) + np.asarray(scene.ink, np.float32) * ink[..., None]
     page, move = posed(page, scene, rng)
     light = lit(scene, page.shape[:2], rng)

@@ -84,6 +84,7 @@ def parameters(model: Module) -> int:
         ("efficientnet-b0", {}, 4_667_974),
         ("efficientnet-b0", {"channels": 3}, 4_668_550),
         ("fast", {}, 166_258),
+        ("photo-cnn", {"classes": 11}, 245_363),
     ],
 )
 def test_parameters(name: str, options: dict[str, Any], count: int) -> None:
