@@ -42,8 +42,8 @@ def frame(
 
     x, y, w, h = (scale * side for side in box)
     room = 1 + thick
-    corners = [(round(x - room), round(y - room)), (round(x + w + room), round(y + h + room))]
-    cv2.rectangle(picture, *corners, colour, thick, cv2.LINE_AA)
+    first, last = (round(x - room), round(y - room)), (round(x + w + room), round(y + h + room))
+    cv2.rectangle(picture, first, last, colour, thick, cv2.LINE_AA)
 
 
 def label(

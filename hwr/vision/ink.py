@@ -93,7 +93,8 @@ def darkness_of(shade: Image, mask: Image, kernel: int, dark: bool) -> tuple[Gre
     """1 - image / background, its noise, and how far the darkest pixels rise above that noise."""
     paper = background(shade, kernel)
     least = DARKEST_PAPER if dark else DARKEST_BOARD
-    darkness = smoothed((paper - shade) / np.maximum(paper, np.float32(least)))
+    ratio = (paper - shade) / np.maximum(paper, least)
+    darkness = smoothed(ratio.astype(np.float32))
     sample = darkness[mask > 0][::5] if mask.any() else darkness.ravel()
     median = float(np.median(sample))
     noise = 1.4826 * float(np.median(np.abs(sample - median))) + 0.004

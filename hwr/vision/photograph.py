@@ -114,12 +114,12 @@ def eight_bits(image: NDArray[Any]) -> Image:
         return image
     if image.dtype != np.uint8:
         most = {np.dtype(np.uint16): 65535.0}.get(image.dtype, float(values.max(initial=0)) or 1.0)
-        values = np.nan_to_num(values) * (255 / most)
+        values = np.nan_to_num(values) * np.float32(255 / most)
     if values.ndim == 2:
         values = values[..., None]
     if values.shape[2] in (2, 4):
         alpha = values[..., -1:] / 255
-        values = values[..., :-1] * alpha + 255 * (1 - alpha)
+        values = (values[..., :-1] * alpha + 255 * (1 - alpha)).astype(np.float32)
     if values.shape[2] == 1:
         values = values.repeat(3, 2)
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)

@@ -100,11 +100,11 @@ def written(scene: Scene, digits: Dataset, rng: Rng) -> tuple[Grey, list[str], l
             ys, xs = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
             glyph = glyph[ys[0] : ys[-1] + 1, xs[0] : xs[-1] + 1]
             glyph = cv2.resize(glyph, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-            glyph = inked(np.pad(glyph, 3), scene.pen)
-            h, w = glyph.shape
+            drop = inked(np.pad(glyph, 3), scene.pen)
+            h, w = drop.shape
             y = size + number * step + int(rng.normal(0, 0.05) * size) + (size - h) // 2
             spot = ink[y : y + h, x : x + w]
-            np.maximum(spot, glyph, out=spot)
+            np.maximum(spot, drop, out=spot)
             boxes.append([x + 3, y + 3, w - 6, h - 6])
             text += str(digits.labels[i])
             x += w + int(rng.uniform(*scene.gap) * size) - 6

