@@ -22,6 +22,7 @@ MOST_SURPRISE = 6.0  # nats
 UNREAD = -3.0  # log probability that refused ink counts with in a line's score
 OVERLAP_COST, STACK_COST, SMALL_COST = 0.3, 0.3, 0.5  # nats
 HALF_HIGH = 0.55  # line heights: a digit lower than this costs something
+LEAST_SKIP = 0.02  # nats, for refusing however little
 SQUARE = 0.95  # width over height from which a digit costs something
 
 
@@ -74,7 +75,13 @@ def read_line(
     best = [0.0]
     chosen: list[int | None] = [None]  # the candidate that ends before each place
     for stop in range(1, len(pieces) + 1):
-        cost, choice = best[-1] + p.skip_cost * ink[stop - 1] + 0.02, None
+        cost, choice = best[-1] + p.skip_cost * ink[stop - 1] + LEAST_SKIP, None
+        if (
+            stop > 1
+            and chosen[-1] is not None
+            and pieces[stop - 1].parent == pieces[stop - 2].parent
+        ):
+            cost += p.cut_cost  # the rest of what a digit was cut from
         for k in ending.get(stop, ()):
             c = candidates[k]
             before = chosen[c.start]
