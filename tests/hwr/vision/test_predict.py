@@ -41,7 +41,7 @@ def test_numbers_line_by_line_and_two_files(cli: Cli, tmp_path: Path, drawn: Dra
     assert picture.shape[1] == drawn.image.shape[1]
     again = cli("predict", "photo.jpg")
     assert (again.code, again.out) == (2, "")
-    assert "photo.read.png exists already; --force overwrites it" in again.err
+    assert "exists already; --force overwrites it" in again.err
     assert cli("predict", "photo.jpg", "--force").code == 0
 
 
