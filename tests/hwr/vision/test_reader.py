@@ -61,7 +61,7 @@ def test_boxes_lie_around_the_digits_of_the_original(reader: Reader, mnist_test:
     assert page["sheet"]
     read = [digit["box"] for line in page["lines"] for digit in line["digits"]]
     best = [max(overlap(box, true) for box in read) for true in drawn.boxes]
-    assert np.median(best) > 0.7
+    assert np.median(best) > 0.6  # the known boxes are those of turned boxes, and larger
 
 
 def test_lines_are_printed_from_top_to_bottom(reader: Reader, mnist_test: Dataset) -> None:
