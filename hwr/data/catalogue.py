@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hwr.data.dataset import Dataset
 from hwr.data.strings import Strings
 from hwr.registry import Registry
 
 Load = Callable[[str, Any], Dataset | Strings]  # split, folder (None: the data inside the package)
+
+L = TypeVar("L", bound=Load)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +66,10 @@ datasets = Registry[Entry]("dataset")
 """Every dataset by its name, in the order in which `python -m hwr.data list` shows them."""
 
 
-def register(**facts: Any) -> Callable[[Load], Load]:
+def register(**facts: Any) -> Callable[[L], L]:
     """Decorator that enters a loader into the table, with the facts that an `Entry` holds."""
 
-    def enter(load: Load) -> Load:
+    def enter(load: L) -> L:
         datasets.register(facts["name"])(Entry(load=load, **facts))
         return load
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hwr.data.dataset import Dataset
-from hwr.data.images import opencv, to_height
+from hwr.data.images import to_height
 from hwr.data.picture import GAP, GREY
 from hwr.data.strings import Strings
 
@@ -77,7 +76,8 @@ def row_of(cells: Sequence[Image], across: int) -> Image:
 
 def labelled(image: Image, label: str) -> Image:
     """A picture over its label, white on grey; as wide as the wider of them."""
-    cv2: Any = opencv()
+    import cv2
+
     font, scale = cv2.FONT_HERSHEY_SIMPLEX, 0.4
     (across, _), _ = cv2.getTextSize(label, font, scale, 1)
     h, w = image.shape

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.data.archive import Files
-from hwr.errors import DataError, UserError
+from hwr.errors import DataError
 from hwr.progress import Progress
 
 Image = NDArray[np.uint8]
@@ -21,18 +21,6 @@ Image = NDArray[np.uint8]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 MAX_PIXELS = 2**26  # of one picture; a phone's camera takes 2**24
 LEAST_CONTRAST = 24  # grey levels; what shows less is an empty sheet, and is not made brighter
-
-
-def opencv() -> Any:
-    """The library that decodes pictures. UserError if it is not installed."""
-    try:
-        import cv2
-    except ImportError:
-        raise UserError(
-            "reading pictures needs OpenCV: pip install '.[images]' "
-            "(or opencv-python-headless itself)"
-        ) from None
-    return cv2
 
 
 def read(files: Files, names: Iterable[str]) -> Iterator[Image]:
@@ -56,7 +44,8 @@ def decode(data: bytes, name: str) -> Image:
             f"{name}: the picture is {h:,} x {w:,} pixels, expected 1 to {MAX_PIXELS:,} in all; "
             "replace or remove the file"
         )
-    cv2 = opencv()
+    import cv2
+
     packed = np.frombuffer(data, np.uint8)
     try:
         pixels = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
@@ -80,7 +69,8 @@ def is_transparent(pixels: NDArray[Any]) -> bool:
 
 def on_white(pixels: NDArray[Any]) -> Image:
     """A picture (H, W, 4) in grey on white; a plain conversion would ignore transparency."""
-    cv2 = opencv()
+    import cv2
+
     shares = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
     colour, alpha = shares[..., :3], shares[..., 3:]
     grey = cv2.cvtColor(colour * alpha + (1 - alpha), cv2.COLOR_BGR2GRAY)
@@ -151,7 +141,8 @@ def fit(image: Image, size: int) -> Image:
     from the background: darker if the darkest pixel is further from it than the brightest.
     It becomes bright on 0, and its brightest pixel 255, unless that is below LEAST_CONTRAST.
     """
-    cv2 = opencv()
+    import cv2
+
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     background = int(np.partition(border, len(border) // 2)[len(border) // 2])  # the median
     h, w = image.shape
@@ -173,7 +164,8 @@ def fit(image: Image, size: int) -> Image:
 
 def to_height(image: Image, height: int) -> Image:
     """uint8 (H, W) -> (height, W'), aspect kept: area resampling, linear if it grows."""
-    cv2 = opencv()
+    import cv2
+
     h, w = image.shape
     if h == height:
         return image

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.data import mnist, pen
-from hwr.data.dataset import Dataset, datasets
+from hwr.data.catalogue import register
+from hwr.data.dataset import Dataset
 from hwr.progress import Progress
 
 CLASSES = (*mnist.CLASSES, "no digit")
@@ -32,14 +33,26 @@ Grey = NDArray[np.float32]
 Rng = np.random.Generator
 
 
-@datasets.register("photo-digits")
+@register(
+    name="photo-digits",
+    title="MNIST as photographs show it, and marks that are no digits; made when it is loaded",
+    splits={"train": 228_000, "test": 10_000},
+    classes=len(CLASSES),
+    size="28x28",
+    licence="as MNIST",
+    source="made here from MNIST",
+    layout="MNIST's files",
+    marker=("t10k-images-idx3-ubyte*",),
+    folder="mnist",
+    shipped=True,
+)
 def load(split: str, data_dir: Path | None = None) -> Dataset:
     """`"train"`: MNIST photographed, and no digits; `"test"`: MNIST's test images as they are.
 
     Images (N, 28, 28, 1). `data_dir` is MNIST's, as for :func:`hwr.data.mnist.load`, and raises
     what that raises.
     """
-    digits = mnist.load(split, data_dir)
+    digits: Dataset = mnist.load(split, data_dir)
     images, labels = digits.images, digits.labels
     if split == "train":
         images, labels = Photographer(digits, np.random.default_rng(SEED)).dataset()
