@@ -35,7 +35,7 @@ Rng = np.random.Generator
 
 @register(
     name="photo-digits",
-    title="MNIST as photographs show it, and marks that are no digits; made when it is loaded",
+    title="MNIST as photographed, and marks that are no digits",
     splits={"train": 228_000, "test": 10_000},
     classes=len(CLASSES),
     size="28x28",

@@ -38,7 +38,7 @@ def test_list_shows_every_dataset_and_whether_it_is_here(cli: Cli, tmp_path: Pat
     run = cli("data.__main__", "list", "--data-dir", tmp_path)
     assert run.code == 0
     here = [line.split()[0] for line in run.out.splitlines() if "  here  " in line]
-    assert here == ["mnist", "captcha"]
+    assert here == ["mnist", "photo-digits", "captcha"]
     for name in datasets.names():
         assert f"  {name} " in run.out
     assert f"data in {tmp_path}" in run.out
