@@ -17,6 +17,7 @@ from typing import Any
 
 from hwr import command, tabulate
 from hwr.config import Config
+from hwr.data import datasets, location
 from hwr.errors import UserError
 from hwr.files import make_folder, write_atomic
 from hwr.progress import clock
@@ -25,6 +26,7 @@ from hwr.report import style
 from hwr.report.__main__ import main as report
 from hwr.report.document import Document, Paragraph
 from hwr.report.document import Table as PageTable
+from hwr.svm.__main__ import main as svm
 from hwr.trials import Outcome, Trial, check_trials, trials_of
 from tinynn.backend import backend_names
 from tinynn.kernels.threads import usable_cpus
@@ -97,9 +99,15 @@ def reproduce(chosen: Sequence[Table], args: argparse.Namespace) -> int:
     for trials in plans.values():
         check_trials(trials, any_commit=args.any_commit)
     missing = {t.folder: t for trials in plans.values() for t in trials if not t.done}
-    left_out, code = run_all(list(missing.values()), args.budget)
+    possible = [trial for trial in missing.values() if trial.is_here]
+    without = {t.config.recipe.dataset for t in missing.values() if not t.is_here}
+    left_out, code = run_all(possible, args.budget)
     for table in chosen:
         write_page(table, plans[table.name], args)
+    for name in sorted(without):
+        above = location.root(args.data_dir and Path(args.data_dir))
+        advice = location.how_to_get(datasets.get(name), above)
+        print(f"not run, for {name} is not in {above}: {advice}")
     if left_out:
         listed = ", ".join(f"{trial.name} (about {clock(s)})" for trial, s in left_out)
         print(f"left out, for the budget: {listed}")
@@ -173,6 +181,10 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
         target = tabulate.reported(folder, name)
         if not (target / tabulate.REPORT).exists():
             report([str(outcomes[name].folder), "--output-dir", str(target)])
+    for name in tabulate.with_machines(found):
+        target = tabulate.reported(folder, name)
+        if not (target / tabulate.MACHINES).exists():
+            svm([str(outcomes[name].folder), "--output-dir", str(target)])
     tabulate.document(found, folder).write(folder, "index")
     print(f"\n{table.title}\n{as_text(tabulate.comparison(found))}\npage: {folder / 'index.html'}")
 

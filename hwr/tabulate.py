@@ -18,12 +18,14 @@ from hwr.recipes import Row, Table
 from hwr.report import document as page
 from hwr.report import figures, style
 from hwr.statistics import wilson_interval
+from hwr.svm import page as svm
 from hwr.trials import Outcome, folder_name
 
 NAME = "results.json"
 NOTHING = "-"  # in a cell
 REPORTS = "reports"  # beside the folders of tables: a folder by a run's name for the report on it
 REPORT = "report.json"
+MACHINES = "svm.json"  # beside it: what SVMs make of the run's features
 MISTAKES = 24  # listed
 MOST_CURVES = 8  # in one picture
 PICTURES = {
@@ -64,7 +66,8 @@ def measured(row: Row, outcomes: Mapping[str, Outcome], seeds: Sequence[int]) ->
     found = [outcomes[name] for name in names if name in outcomes]
     tests, epochs = [o.test(row) for o in found], [o.epoch(row) for o in found]
     accuracies = [100 * test["test_accuracy"] for test in tests]
-    checks = [100 * e["validation_accuracy"] for e in epochs if "validation_accuracy" in e]
+    validated = tests if row.further else epochs
+    checks = [100 * e["validation_accuracy"] for e in validated if "validation_accuracy" in e]
     total = tests[0]["test_images"] if tests else 0
     return {
         "label": row.label,
@@ -80,7 +83,10 @@ def measured(row: Row, outcomes: Mapping[str, Outcome], seeds: Sequence[int]) ->
         "interval": interval(accuracies, total) if found else None,
         "images": total,
         "validation_accuracy": mean(checks) if checks else None,
-        "loss": mean(e["train_loss"] for e in epochs) if found else None,
+        "loss": mean(e["train_loss"] for e in epochs) if found and not row.further else None,
+        "classifier": row.classifier,
+        "test_on": row.test_on or row.recipe.dataset,
+        "further": row.further,  # more than the test that ends a training run
     }
 
 
@@ -109,12 +115,23 @@ def drawn(found: Mapping[str, Any]) -> dict[str, bytes]:
     epochs = {run["name"]: run["epochs"] for run in found["runs"]}
     lines: dict[str, list[Any]] = {}
     for row in found["rows"]:
-        if row["epochs"] == row["of"]:
+        if is_whole(row):
             lines[row["label"]] = [epochs[name] for name in row["runs"] if name in epochs]
     images = {"accuracy.png": style.draw_png(figures.compared, found["rows"])}
     if any(lines.values()) and len(lines) <= MOST_CURVES:
         images["curves.png"] = style.draw_png(figures.several_curves, lines)
     return images
+
+
+def is_whole(row: Mapping[str, Any]) -> bool:
+    """Whether a row shows what its runs themselves ended with."""
+    return row["epochs"] == row["of"] and not row.get("further")
+
+
+def with_machines(found: Mapping[str, Any]) -> list[str]:
+    """Of the runs to look at closely those whose features SVMs read as well."""
+    read = {name for row in found["rows"] if row["classifier"] != "softmax" for name in row["runs"]}
+    return [name for name in closest(found) if name in read]
 
 
 def closest(found: Mapping[str, Any]) -> list[str]:
@@ -133,7 +150,7 @@ def document(found: Mapping[str, Any], folder: Path) -> page.Document:
     doc.add(page.Paragraph(f"{found['paper']}. {found['note']}"), comparison(found))
     doc.add(*pictures(folder, PICTURES))
     for row in found["rows"]:
-        for name in row["runs"] if row["epochs"] == row["of"] else ():
+        for name in row["runs"] if is_whole(row) else ():
             if (reported(folder, name) / REPORT).exists():
                 doc.add(page.Heading(f"{row['label']}: {name}"), *closer(folder, name))
     doc.add(page.Heading("Runs"), runs(found))
@@ -150,6 +167,10 @@ def closer(folder: Path, name: str) -> Iterator[page.Block]:
     """What the report on a run says about its errors."""
     where = f"../{REPORTS}/{name}"
     yield from pictures(folder, {f"{where}/{file}": text for file, text in REPORT_PICTURES.items()})
+    if (reported(folder, name) / MACHINES).exists():
+        machines = json.loads((reported(folder, name) / MACHINES).read_text("utf-8"))
+        yield from (svm.rejections(machines), svm.machines(machines))
+        yield from pictures(folder, {f"{where}/{svm.PICTURE}": svm.CAPTION})
     report = json.loads((reported(folder, name) / REPORT).read_text("utf-8"))
     classes = report["classes"]
     rows = [
@@ -181,6 +202,7 @@ def comparison(found: Mapping[str, Any]) -> page.Table:
     """Claimed beside measured, a line for each row."""
     rows = found["rows"]
     several = len({row["parameters"] for row in rows} - {None}) > 1
+    unequal = len({row["images"] for row in rows} - {0}) > 1
     columns = {
         "": lambda row: row["label"],
         "parameters": lambda row: shown(row["parameters"], ",") if several else None,
@@ -189,6 +211,7 @@ def comparison(found: Mapping[str, Any]) -> page.Table:
         "seeds": lambda row: str(len(row["accuracies"])),
         "95 % interval": lambda row: span(row["interval"]),
         "validation": lambda row: percent(row["validation_accuracy"]),
+        "test images": lambda row: shown(row["images"] or None, ",") if unequal else None,
         "claimed loss": lambda row: shown(row["claimed_loss"], ".4f"),
         "training loss": lambda row: shown(row["loss"], ".4f"),
     }
@@ -200,9 +223,10 @@ def comparison(found: Mapping[str, Any]) -> page.Table:
 
 def caption(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the columns of the comparison mean."""
-    images = max(row["images"] for row in rows)
+    counts = {row["images"] for row in rows} - {0}
+    images = f" over {max(counts):,} images" if len(counts) == 1 else ""
     text = (
-        f"Test accuracy over {images:,} images, mean ± standard deviation over seeds; the interval "
+        f"Test accuracy{images}, mean ± standard deviation over seeds; the interval "
         "is Wilson's for that mean (all seeds read the same images). Losses in nats; ours is the "
         "mean over the last epoch while it trained."
     )
@@ -239,7 +263,7 @@ def runs(found: Mapping[str, Any]) -> page.Table:
         lines.append(
             [
                 one["name"],
-                percent(100 * one["tests"][-1]["test_accuracy"]),
+                percent(100 * of_network(one)["test_accuracy"]),
                 str(len(one["epochs"])),
                 clock(one["seconds"]),
                 str(config["threads"]),
@@ -247,6 +271,12 @@ def runs(found: Mapping[str, Any]) -> page.Table:
             ]
         )
     return page.Table(header, lines, f"`{NAME}` holds every run's configuration and curve.")
+
+
+def of_network(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The test of a run that ended its training."""
+    last: Mapping[str, Any] = [test for test in one["tests"] if "weights" in test][-1]
+    return last
 
 
 def configuration(found: Mapping[str, Any]) -> page.Table:

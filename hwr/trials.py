@@ -15,22 +15,28 @@ from typing import Any
 import tinynn as tn
 from hwr import checkpoint
 from hwr.config import Config
+from hwr.data import datasets, location
 from hwr.errors import UserError
 from hwr.estimate import training_seconds
+from hwr.evaluate import load_run, split_loader
 from hwr.machine import commit
 from hwr.recipes import Row, Table
 from hwr.run import prepare
+from hwr.svm import fit
+from hwr.svm.hybrid import KERNELS, open_hybrid
 from hwr.train import finish, train
 
 SAVE_EVERY_S = 120.0
+TestKey = tuple[int, str, str | None]  # epochs trained, classifier, the dataset if another
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A run to make: its configuration and its folder."""
+    """A run to make: its configuration, its folder, and the rows that it fills."""
 
     config: Config
     folder: Path
+    rows: tuple[Row, ...]
 
     @property
     def name(self) -> str:
@@ -44,8 +50,20 @@ class Trial:
 
     @property
     def done(self) -> bool:
-        """Whether it is trained and tested."""
-        return self.began and bool(Outcome.read(self.folder).tests)
+        """Whether it is trained and tested, in each of the ways that its rows ask for."""
+        return self.began and bool(Outcome.read(self.folder).tests) and not self.untested()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the datasets that it needs are on this machine."""
+        names = {self.config.recipe.dataset, *(row.test_on for row in self.rows if row.test_on)}
+        folder = Path(self.config.data_dir) if self.config.data_dir else None
+        return all(location.is_found(datasets.get(name), folder) for name in names)
+
+    def untested(self) -> list[Row]:
+        """The rows that ask for more than the test which ends training, and have it not yet."""
+        tests = Outcome.read(self.folder) if self.began else None
+        return [row for row in self.rows if row.further and not (tests and tests.has(row))]
 
     def seconds(self) -> float:
         """About how long the epochs that are left take here."""
@@ -56,14 +74,52 @@ class Trial:
     def run(self) -> int:
         """Train what is left, and test. Returns the exit code that `hwr.train` would."""
         with tn.use_backend(self.config.backend):
-            run = prepare(self.config)
-            progress = checkpoint.progress_of(self.folder)
-            if progress.get("finished"):  # it was stopped before it was tested
-                checkpoint.load(self.folder / checkpoint.LAST, run.model, run.optimizer, run.ema)
-                run.restore(progress)
-                finish(run, self.folder, 0.0)
-                return 0
-            return train(run, self.folder, is_new=not self.began, save_every=SAVE_EVERY_S)
+            code = 0 if self.began and Outcome.read(self.folder).tests else self._train()
+            if code == 0:
+                for row in self.untested():
+                    values = further_test(self.folder, row)
+                    checkpoint.log(self.folder, **values)
+                    print(f"{row.label}: test accuracy {100 * values['test_accuracy']:.2f} %")
+            return code
+
+    def _train(self) -> int:
+        run = prepare(self.config)
+        progress = checkpoint.progress_of(self.folder)
+        if progress.get("finished"):  # it was stopped before it was tested
+            checkpoint.load(self.folder / checkpoint.LAST, run.model, run.optimizer, run.ema)
+            run.restore(progress)
+            finish(run, self.folder, 0.0)
+            return 0
+        return train(run, self.folder, is_new=not self.began, save_every=SAVE_EVERY_S)
+
+
+def further_test(folder: Path, row: Row) -> dict[str, Any]:
+    """What a row asks for beside the test that ends a training run, as a line of metrics.
+
+    UserError if the dataset to test on has other classes than the run.
+    """
+    config, model = load_run(folder)
+    dataset = row.test_on or config.recipe.dataset
+    loader = split_loader(replace(config, recipe=replace(config.recipe, dataset=dataset)), "test")
+    if list(loader.dataset.classes) != list(config.facts["class_names"]):
+        raise UserError(
+            f"{folder} tells {len(config.facts['class_names'])} classes apart, but {dataset} has "
+            f"{len(loader.dataset.classes)} or others; test it on one with the same classes"
+        )
+    hybrid = open_hybrid(folder, config, model, [n for n in KERNELS if n == row.classifier])
+    reading = hybrid.readings(loader, "testing")[row.classifier]
+    values = {
+        "after_epoch": checkpoint.progress_of(folder)["epoch"],
+        "classifier": row.classifier,
+        "test_on": row.test_on,
+        "test_accuracy": reading.correct / len(reading),
+        "test_correct": reading.correct,
+        "test_images": len(reading),
+    }
+    if row.test_on is None and config.recipe.validation:
+        held_out = hybrid.validation()[row.classifier]
+        values["validation_accuracy"] = held_out.correct / len(held_out)
+    return values
 
 
 @dataclass(frozen=True)
@@ -73,7 +129,7 @@ class Outcome:
     folder: Path
     config: Config
     epochs: list[dict[str, Any]] = field(default_factory=list)
-    tests: dict[int, dict[str, Any]] = field(default_factory=dict)  # by epochs trained
+    tests: dict[TestKey, dict[str, Any]] = field(default_factory=dict)
 
     @staticmethod
     def read(folder: Path) -> Outcome:
@@ -83,12 +139,22 @@ class Outcome:
             if "epoch" in values:
                 outcome.epochs.append(values)
             else:
-                outcome.tests[values.get("after_epoch", outcome.config.recipe.epochs)] = values
+                epoch = values.get("after_epoch", outcome.config.recipe.epochs)
+                key = epoch, values.get("classifier", "softmax"), values.get("test_on")
+                outcome.tests[key] = values
         return outcome
 
+    def has(self, row: Row) -> bool:
+        """Whether the test that a row asks for is made."""
+        return bool(self.tests) and self._key(row) in self.tests
+
     def test(self, row: Row) -> dict[str, Any]:
-        """The test of the weights that a row asks for."""
-        return self.tests[row.epoch or max(self.tests)]
+        """The test that a row asks for."""
+        return self.tests[self._key(row)]
+
+    def _key(self, row: Row) -> TestKey:
+        last = max(epoch for epoch, _, _ in self.tests)
+        return row.epoch or last, row.classifier, row.test_on
 
     def epoch(self, row: Row) -> dict[str, Any]:
         """The figures of the epoch that a row asks for."""
@@ -120,10 +186,11 @@ def trials_of(table: Table, root: Path, settings: Config, seeds: Iterable[int]) 
 
 def trial(table: Table, row: Row, root: Path, settings: Config) -> Trial:
     """The run that a row needs; rows that ask for other epochs of one run share it."""
-    shared = [r for r in table.rows if (r.recipe, r.train_size) == (row.recipe, row.train_size)]
+    same = row.recipe, row.train_size
+    shared = tuple(r for r in table.rows if (r.recipe, r.train_size) == same)
     keep = sorted({r.epoch for r in shared if r.epoch and r.epoch < row.recipe.epochs})
     config = replace(settings, recipe=row.recipe, train_size=row.train_size, keep_epochs=keep)
-    return Trial(config, root / folder_name(row, settings.seed))
+    return Trial(config, root / folder_name(row, settings.seed), shared)
 
 
 def folder_name(row: Row, seed: int) -> str:
@@ -133,10 +200,13 @@ def folder_name(row: Row, seed: int) -> str:
 
 
 def check_trials(trials: Sequence[Trial], *, any_commit: bool = False) -> None:
-    """UserError if a folder holds another run, or the runs would be of several commits."""
+    """UserError if a folder holds another run, the runs would be of several commits, or an SVM is
+    to be fitted and cannot be."""
     began = [trial for trial in trials if trial.began]
     for trial in began:
         check_same(trial)
+    if any(row.classifier in KERNELS for trial in trials for row in trial.untested()):
+        fit.require()
     made = {trial.name: Outcome.read(trial.folder).commit for trial in began}
     if any(not trial.done for trial in trials):
         made["what is still to run"] = commit()

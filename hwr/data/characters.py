@@ -127,7 +127,14 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda n: (0, int(n), n) if n.isdecimal() else (1, 0, n)))
 
 
-@register(
+def load_folder(split: str, folder: Path, name: str = "folder", size: int = 64) -> Dataset:
+    """Pictures sorted into folders: the folder's name is the class."""
+    files = Files(name, folder)
+    labelled, official = class_folders(files)
+    return from_pictures(files, split, labelled, in_order({*labelled.values()}), size, official)
+
+
+register(
     name="folder",
     title="any folder of pictures, such as ISI's Oriya digits: one folder a class",
     splits={"train": None, "test": None},
@@ -139,12 +146,20 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     "tar (PNG, JPEG, BMP, TIFF)",
     marker=("*/*", "*.zip", "*.tgz", "*.tar.gz"),
     obtain="give the folder of your own pictures by --data-dir",
-)
-def load_folder(split: str, folder: Path, name: str = "folder", size: int = 64) -> Dataset:
-    """Pictures sorted into folders: the folder's name is the class."""
-    files = Files(name, folder)
-    labelled, official = class_folders(files)
-    return from_pictures(files, split, labelled, in_order({*labelled.values()}), size, official)
+)(load_folder)
+
+register(
+    name="isi-oriya",
+    title="Oriya digits of the Indian Statistical Institute",
+    splits={"train": None, "test": None},
+    classes=10,
+    size="32x32",
+    licence="for research, on request",
+    source="https://www.isical.ac.in/~ujjwal/download/database.html",
+    layout="folders 0 to 9 of pictures, or train/0 to 9 and test/0 to 9",
+    marker=("0/*", "train/0/*"),
+    obtain="ask the institute for it (https://www.isical.ac.in/~ujjwal/download/database.html)",
+)(partial(load_folder, name="isi-oriya", size=32))
 
 
 @register(

@@ -57,6 +57,12 @@ def is_here(entry: Entry, above: Path) -> bool:
     return entry.shipped or any(entry.is_in(above / name) for name in entry.folders)
 
 
+def is_found(entry: Entry, data_dir: Path | None = None) -> bool:
+    """Whether `read` would find the files of a dataset."""
+    folder = find(entry, data_dir)
+    return entry.shipped or (folder is not None and entry.is_in(folder))
+
+
 def require(entry: Entry, data_dir: Path | None = None) -> Path:
     """The folder of a dataset's own files. DataError, with what to do, if it is not here."""
     folder = find(entry, data_dir)

@@ -3,27 +3,35 @@
 from hwr.models import (  # each enters its models into the table
     ahlawat,
     arora,
+    chaurasia,
     deotte,
     efficientnet,
     fast,
+    niu_suen,
     photo,
+    rao,
     resnet,
     zhan,
     zhang,
 )
+from hwr.models.head import without_head
 from hwr.models.registry import create, models, options_of
 
 __all__ = [
     "ahlawat",
     "arora",
+    "chaurasia",
     "create",
     "deotte",
     "efficientnet",
     "fast",
     "models",
+    "niu_suen",
     "options_of",
     "photo",
+    "rao",
     "resnet",
+    "without_head",
     "zhan",
     "zhang",
 ]

@@ -4,9 +4,13 @@ from hwr.recipes import (  # each enters what it declares
     ahlawat,
     arora,
     best,
+    chaurasia,
     chi2022,
     fast,
+    letters,
+    niu_suen,
     photo,
+    rao,
     zhan,
     zhang,
 )  # fmt: skip
@@ -16,6 +20,6 @@ from hwr.recipes.table import Row, Table, tables
 DEFAULT = "chi2022-resnet18"
 
 __all__ = [
-    "DEFAULT", "Recipe", "Row", "Table", "ahlawat", "arora", "best", "chi2022", "fast", "photo",
-    "recipes", "tables", "zhan", "zhang",
+    "DEFAULT", "Recipe", "Row", "Table", "ahlawat", "arora", "best", "chaurasia", "chi2022",
+    "fast", "letters", "niu_suen", "photo", "rao", "recipes", "tables", "zhan", "zhang",
 ]  # fmt: skip

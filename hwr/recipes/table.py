@@ -13,7 +13,9 @@ class Row:
     """One line of a table: a run, repeated with other seeds, and what the paper claims for it.
 
     `epoch` None measures the run at its end; a number measures the weights that the same run had
-    after that epoch, and says so.
+    after that epoch, and says so. Another `classifier` than "softmax", the network's own last
+    layer, reads the features of the run at its end: "linear-svm" or "rbf-svm" of `hwr.svm`.
+    `test_on` names another dataset of the same classes whose test images are read.
     """
 
     label: str
@@ -22,6 +24,19 @@ class Row:
     train_size: int | None = None  # images to train with; None: all but those held out
     claimed: float | None = None  # test accuracy in %
     claimed_loss: float | None = None  # training loss in nats
+    classifier: str = "softmax"
+    test_on: str | None = None  # None: the dataset of the recipe
+
+    def __post_init__(self) -> None:
+        if self.epoch and self.further:
+            raise ValueError(
+                f"row {self.label!r}: SVMs and other test images are for the last epoch"
+            )
+
+    @property
+    def further(self) -> bool:
+        """Whether it is measured by more than the test that ends a training run."""
+        return self.classifier != "softmax" or self.test_on is not None
 
 
 @dataclass(frozen=True, kw_only=True)
