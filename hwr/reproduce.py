@@ -99,15 +99,14 @@ def reproduce(chosen: Sequence[Table], args: argparse.Namespace) -> int:
     for trials in plans.values():
         check_trials(trials, any_commit=args.any_commit)
     missing = {t.folder: t for trials in plans.values() for t in trials if not t.done}
-    possible = [trial for trial in missing.values() if trial.is_here]
-    without = {t.config.recipe.dataset for t in missing.values() if not t.is_here}
+    possible = [t for t in missing.values() if t.config.recipe.dataset not in t.absent]
     left_out, code = run_all(possible, args.budget)
     for table in chosen:
         write_page(table, plans[table.name], args)
-    for name in sorted(without):
+    for name in sorted(set().union(*(t.absent for trials in plans.values() for t in trials))):
         above = location.root(args.data_dir and Path(args.data_dir))
         advice = location.how_to_get(datasets.get(name), above)
-        print(f"not run, for {name} is not in {above}: {advice}")
+        print(f"what needs {name} is not run, for it is not in {above}: {advice}")
     if left_out:
         listed = ", ".join(f"{trial.name} (about {clock(s)})" for trial, s in left_out)
         print(f"left out, for the budget: {listed}")

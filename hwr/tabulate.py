@@ -63,7 +63,7 @@ def results(table: Table, outcomes: Mapping[str, Outcome], seeds: Sequence[int])
 def measured(row: Row, outcomes: Mapping[str, Outcome], seeds: Sequence[int]) -> dict[str, Any]:
     """A row's figures over the seeds that are done; accuracies in %, losses in nats."""
     names = [folder_name(row, seed) for seed in seeds]
-    found = [outcomes[name] for name in names if name in outcomes]
+    found = [outcomes[n] for n in names if n in outcomes and outcomes[n].has(row)]
     tests, epochs = [o.test(row) for o in found], [o.epoch(row) for o in found]
     accuracies = [100 * test["test_accuracy"] for test in tests]
     validated = tests if row.further else epochs

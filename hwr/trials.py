@@ -54,16 +54,18 @@ class Trial:
         return self.began and bool(Outcome.read(self.folder).tests) and not self.untested()
 
     @property
-    def is_here(self) -> bool:
-        """Whether the datasets that it needs are on this machine."""
+    def absent(self) -> set[str]:
+        """The datasets that it needs, to train or to test on, and that are not here."""
         names = {self.config.recipe.dataset, *(row.test_on for row in self.rows if row.test_on)}
         folder = Path(self.config.data_dir) if self.config.data_dir else None
-        return all(location.is_found(datasets.get(name), folder) for name in names)
+        return {name for name in names if not location.is_found(datasets.get(name), folder)}
 
     def untested(self) -> list[Row]:
-        """The rows that ask for more than the test which ends training, and have it not yet."""
-        tests = Outcome.read(self.folder) if self.began else None
-        return [row for row in self.rows if row.further and not (tests and tests.has(row))]
+        """The rows that ask for more than the test which ends training, have it not yet, and can
+        have it here."""
+        tests, absent = Outcome.read(self.folder) if self.began else None, self.absent
+        rows = [row for row in self.rows if row.further and row.test_on not in absent]
+        return [row for row in rows if not (tests and tests.has(row))]
 
     def seconds(self) -> float:
         """About how long the epochs that are left take here."""

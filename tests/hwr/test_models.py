@@ -27,6 +27,9 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "mlp": [{"width": 16}],
     "zhang-cnn": [{}, {"padding": "same"}],
     "efficientnet-b0": [{"width": 8}],
+    "niu-suen-cnn": [{"size": 28}],
+    "chaurasia-cnn": [{"size": 28, "features": 32}],
+    "rao-kannada": [{"size": 28, "features": 64, "dropout": 0.2}],
     "ahlawat-cnn": [
         {"layers": 4},
         {"kernel_size": 3, "maps": 8, "stride": [2, 1, 2], "padding": "valid", "dilation": 2},
@@ -85,6 +88,9 @@ def parameters(model: Module) -> int:
         ("efficientnet-b0", {"channels": 3}, 4_668_550),
         ("fast", {}, 166_258),
         ("photo-cnn", {"classes": 11}, 245_363),
+        ("niu-suen-cnn", {}, 158_060),
+        ("chaurasia-cnn", {}, 356_234),
+        ("rao-kannada", {"classes": 657}, 4_624_529),
     ],
 )
 def test_parameters(name: str, options: dict[str, Any], count: int) -> None:
@@ -192,6 +198,19 @@ def test_eight_images_are_learnt_by_heart(name: str, options: dict[str, Any]) ->
 
 
 @every_model
+def test_a_model_is_its_features_and_its_last_layer(name: str, options: dict[str, Any]) -> None:
+    model = models.create(name, seed=0, classes=7, **options).eval()
+    x = tn.Tensor(np.random.default_rng(0).normal(size=(3, 28, 28, 1)).astype(np.float32))
+    with tn.no_grad():
+        logits = model(x).numpy()
+        trunk, head = models.without_head(model)
+        features = trunk(x)
+        assert features.shape == (3, head.in_features)
+        np.testing.assert_allclose(head(features).numpy(), logits, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(model(x).numpy(), logits)  # the model is as it was
+
+
+@every_model
 def test_state_survives_a_file(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = tn.Tensor(rng.normal(size=(4, 28, 28, 1)).astype(np.float32))
@@ -228,5 +247,9 @@ def test_what_is_no_model_is_refused() -> None:
         models.create("ahlawat-cnn", layers=5)
     with pytest.raises(UserError, match=r"stride must be one number or 3, one a layer, not \[1, 2"):
         models.create("ahlawat-cnn", stride=[1, 2])
+    with pytest.raises(UserError, match="size must be 13 or more, not 12"):
+        models.create("niu-suen-cnn", size=12)
+    with pytest.raises(UserError, match="size is halved three times: 8 or more, not 7"):
+        models.create("chaurasia-cnn", size=7)
     with pytest.raises(UserError, match="layer 3 leaves no pixel of the 28x28"):
         models.create("ahlawat-cnn", padding="valid", stride=3)

@@ -1,13 +1,16 @@
 """What `python -m hwr.reproduce` runs, writes, refuses and leaves out."""
 
+import importlib.util
 import json
 import re
+import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from hwr import data, train, trials
@@ -16,6 +19,7 @@ from hwr.data import Loader
 from hwr.recipes import Recipe, Row, Table, recipes, tables
 from hwr.report import style
 from hwr.reproduce import duration
+from hwr.svm import fit
 from hwr.tabulate import interval
 
 Cli = Callable[..., Any]
@@ -50,7 +54,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Table:
 @pytest.fixture
 def reproduce_with_pictures(cli: Cli, digits: Path, small: Table) -> Cli:
     """`reproduce_with_pictures("small", ...)` on 400 digits, one thread."""
-    return lambda *args: cli("reproduce", *args, "--threads", 1, "--data-dir", digits)
+    return lambda *args: cli("reproduce", "--threads", 1, "--data-dir", digits, *args)
 
 
 @pytest.fixture
@@ -250,6 +254,95 @@ def test_every_table_of_the_papers_can_be_planned(reproduce: Cli) -> None:
         assert len(folders) == len({(repr(r.recipe), r.train_size) for r in rows})
 
 
+@pytest.fixture
+def hybrids(monkeypatch: pytest.MonkeyPatch, small: Table) -> Table:
+    """The small table with SVMs in place of the softmax, and one run whose data are not here."""
+    pytest.importorskip("sklearn")
+    rows = (
+        Row(label="network", recipe=SHORT, claimed=50.0),
+        Row(label="linear", recipe=SHORT, classifier="linear-svm"),
+        Row(label="rbf", recipe=SHORT, classifier="rbf-svm", claimed=60.0),
+        Row(label="elsewhere", recipe=SHORT, test_on="kannada-mnist"),
+        Row(label="absent", recipe=replace(LONG, dataset="telugu"), claimed=70.0),
+    )
+    table = replace(small, rows=rows, seeds=(0,))
+    monkeypatch.setitem(tables._entries, "small", table)
+    return table
+
+
+@pytest.fixture
+def kannada(digits: Path, idx_bytes: Callable[[Any], bytes], tmp_path: Path) -> Path:
+    """A folder of MNIST's 400 digits and, as Kannada-MNIST, of 50 images of noise."""
+    folder = tmp_path / "both"
+    shutil.copytree(digits, folder)
+    rng = np.random.default_rng(0)
+    for name, shape, high in (("X", (50, 28, 28), 256), ("y", (50,), 10)):
+        array = rng.integers(0, high, shape).astype(np.uint8)
+        file = folder / f"{name}_kannada_MNIST_test-idx{len(shape)}-ubyte"
+        file.write_bytes(idx_bytes(array))
+    return folder
+
+
+def test_svms_and_other_test_images_have_rows_of_their_own(
+    reproduce: Cli, cli: Cli, hybrids: Table, kannada: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*args: object, **facts: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "fit", stop)
+        assert reproduce("small", "--data-dir", kannada).code == 130
+    monkeypatch.setattr(train, "train_step", stop)  # it is trained, and goes on with the machines
+    monkeypatch.setattr(trials, "training_seconds", lambda config: 1.0)
+    done = reproduce("small", "--data-dir", kannada)
+    assert done.code == 0, done.err
+    assert "what needs telugu is not run, for it is not in" in done.out
+    assert "fetch it by python -m hwr.data fetch telugu" in done.out
+    rows = {row["label"]: row for row in results(ROOT)["rows"]}
+    (run,) = trained(ROOT)
+    assert {tuple(row["runs"]) for label, row in rows.items() if label != "absent"} == {(run,)}
+    assert rows["absent"]["accuracy"] is None
+    side_by_side = json.loads((ROOT / "small" / run / "svm.json").read_text())
+    for label, name in (("network", "softmax"), ("linear", "linear-svm"), ("rbf", "rbf-svm")):
+        found = side_by_side[name]
+        assert rows[label]["accuracy"] == pytest.approx(100 * found["accuracy"])
+        assert rows[label]["validation_accuracy"] == pytest.approx(
+            100 * found["validation_accuracy"]
+        )
+    assert (rows["elsewhere"]["images"], rows["network"]["images"]) == (50, 200)
+    assert rows["elsewhere"]["accuracy"] < 40  # noise
+    assert rows["elsewhere"]["validation_accuracy"] is None
+    page = (ROOT / "small" / "index.md").read_text()
+    assert re.search(r"\| absent \| 70\.00 % \| not run \|", page), page
+
+
+def test_a_row_is_left_out_if_its_test_images_are_not_here(
+    reproduce: Cli, hybrids: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = reproduce("small")
+    assert done.code == 0, done.err
+    assert "what needs kannada-mnist is not run" in done.out
+    measured = {row["label"]: row["accuracy"] is not None for row in results(ROOT)["rows"]}
+    assert measured == {
+        "network": True, "linear": True, "rbf": True, "elsewhere": False, "absent": False,
+    }  # fmt: skip
+
+
+def test_svms_need_scikit_learn_before_anything_is_trained(
+    reproduce: Cli, hybrids: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    refused = reproduce("small")
+    assert refused.code == 2
+    assert "pip install 'tinynn[svm]'" in refused.err
+    assert not (ROOT / "trials").exists()
+
+
+def test_a_row_of_an_earlier_epoch_has_no_svm() -> None:
+    with pytest.raises(ValueError, match="are for the last epoch"):
+        Row(label="early", recipe=LONG, epoch=1, classifier="rbf-svm")
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_no_recipe_sees_a_test_image_before_the_end_of_training(
     cli: Cli, digits: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -276,6 +369,7 @@ def test_no_recipe_sees_a_test_image_before_the_end_of_training(
         data, "load", lambda *a, split, **k: test if split == "test" else load(*a, split=split, **k)
     )
     options = ["--epochs", 1, "--limit-batches", 1, "--batch-size", 8, "--validation", 20]
+    options += ["--dataset", "mnist"]
     if recipes.get(name).task == "classification":  # which network reads them is all the same
         options += ["--model", "mlp"]
     done = cli("train", "--recipe", name, *options, "--data-dir", digits, "--threads", 1)
