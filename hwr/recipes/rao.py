@@ -1,6 +1,7 @@
 """P1d: Rao et al., Kannada characters."""
 
 from dataclasses import replace
+from typing import Any
 
 from hwr.data.augment import PRESETS
 from hwr.recipes.chaurasia import CLASSIFIERS
@@ -36,29 +37,31 @@ DIGITS = declare(
         dataset="kannada-mnist",
         mean=0.08,
         std=0.24,
-        validation=5000,
-        epochs=2,
+        validation=2000,
+        epochs=3,
         batch_size=128,
         lr=2e-3,
         schedule="one-cycle",
     )
 )
 
+SMALL: dict[str, Any] = {"recipe": DIGITS, "train_size": 15_000}
+
 TABLE = declare_table(
     Table(
         name="rao",
         title="Kannada: characters and digits",
         paper=PAPER,
-        note="Kannada-MNIST's training images are rebuilt from the author's scans, not the "
-        "official files bit for bit; its 10,000 test images are official. Dig-MNIST is of other "
+        note="15,000 of Kannada-MNIST's 60,000 training images, 3 epochs: a small budget. They "
+        "are rebuilt from the author's scans, not the official files bit for bit; its 10,000 test images are official. Dig-MNIST is of other "
         "writers on other paper, no image of it was trained or chosen by: how far the same "
         "network carries. Chars74K's characters, which the paper read, are split here by class.",
         rows=(
             *(
-                Row(label=f"{name}, {kind}", recipe=DIGITS, classifier=classifier, test_on=test_on)
-                for name, test_on in (("Kannada-MNIST", None), ("Dig-MNIST", "dig-mnist"))
+                Row(label=f"Kannada-MNIST, {kind}", classifier=classifier, **SMALL)
                 for kind, classifier in CLASSIFIERS.items()
             ),
+            Row(label="Dig-MNIST, CNN", test_on="dig-mnist", **SMALL),
             Row(label="Chars74K, 657 characters", recipe=CHARACTERS, claimed=86.1),
         ),
         seeds=(0,),
