@@ -18,7 +18,7 @@ from hwr.config import Config
 from hwr.data import datasets, location
 from hwr.errors import UserError
 from hwr.estimate import training_seconds
-from hwr.evaluate import load_run, split_loader
+from hwr.evaluate import load_run
 from hwr.machine import commit
 from hwr.recipes import Row, Table
 from hwr.run import prepare
@@ -77,11 +77,9 @@ class Trial:
         """Train what is left, and test. Returns the exit code that `hwr.train` would."""
         with tn.use_backend(self.config.backend):
             code = 0 if self.began and Outcome.read(self.folder).tests else self._train()
-            if code == 0:
-                for row in self.untested():
-                    values = further_test(self.folder, row)
+            if code == 0 and (rows := self.untested()):
+                for values in further_tests(self.folder, rows):
                     checkpoint.log(self.folder, **values)
-                    print(f"{row.label}: test accuracy {100 * values['test_accuracy']:.2f} %")
             return code
 
     def _train(self) -> int:
@@ -95,33 +93,29 @@ class Trial:
         return train(run, self.folder, is_new=not self.began, save_every=SAVE_EVERY_S)
 
 
-def further_test(folder: Path, row: Row) -> dict[str, Any]:
-    """What a row asks for beside the test that ends a training run, as a line of metrics.
+def further_tests(folder: Path, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
+    """What rows ask for beside the test that ends a training run, as lines of metrics.
 
-    UserError if the dataset to test on has other classes than the run.
+    UserError if a dataset to test on has other classes than the run.
     """
     config, model = load_run(folder)
-    dataset = row.test_on or config.recipe.dataset
-    loader = split_loader(replace(config, recipe=replace(config.recipe, dataset=dataset)), "test")
-    if list(loader.dataset.classes) != list(config.facts["class_names"]):
-        raise UserError(
-            f"{folder} tells {len(config.facts['class_names'])} classes apart, but {dataset} has "
-            f"{len(loader.dataset.classes)} or others; test it on one with the same classes"
-        )
-    hybrid = open_hybrid(folder, config, model, [n for n in KERNELS if n == row.classifier])
-    reading = hybrid.readings(loader, "testing")[row.classifier]
-    values = {
-        "after_epoch": checkpoint.progress_of(folder)["epoch"],
-        "classifier": row.classifier,
-        "test_on": row.test_on,
-        "test_accuracy": reading.correct / len(reading),
-        "test_correct": reading.correct,
-        "test_images": len(reading),
-    }
-    if row.test_on is None and config.recipe.validation:
-        held_out = hybrid.validation()[row.classifier]
-        values["validation_accuracy"] = held_out.correct / len(held_out)
-    return values
+    names = [name for name in KERNELS if any(row.classifier == name for row in rows)]
+    hybrid = open_hybrid(folder, config, model, names)
+    for test_on in dict.fromkeys(row.test_on for row in rows):
+        readings = hybrid.test(test_on)
+        held_out = hybrid.validation() if test_on is None and config.recipe.validation else {}
+        for name in dict.fromkeys(row.classifier for row in rows if row.test_on == test_on):
+            values = {
+                "after_epoch": checkpoint.progress_of(folder)["epoch"],
+                "classifier": name,
+                "test_on": test_on,
+                "test_accuracy": readings[name].correct / len(readings[name]),
+                "test_correct": readings[name].correct,
+                "test_images": len(readings[name]),
+            }
+            if held_out:
+                values["validation_accuracy"] = held_out[name].correct / len(held_out[name])
+            yield values
 
 
 @dataclass(frozen=True)

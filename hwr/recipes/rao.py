@@ -53,9 +53,10 @@ TABLE = declare_table(
         title="Kannada: characters and digits",
         paper=PAPER,
         note="15,000 of Kannada-MNIST's 60,000 training images, 3 epochs: a small budget. They "
-        "are rebuilt from the author's scans, not the official files bit for bit; its 10,000 test images are official. Dig-MNIST is of other "
-        "writers on other paper, no image of it was trained or chosen by: how far the same "
-        "network carries. Chars74K's characters, which the paper read, are split here by class.",
+        "are rebuilt from the author's scans, not the official files bit for bit; its 10,000 test "
+        "images are official. Dig-MNIST is of other writers on other paper, and nothing was "
+        "trained or chosen by it: how far the same network carries. Chars74K's characters, which "
+        "the paper read, are split here by class.",
         rows=(
             *(
                 Row(label=f"Kannada-MNIST, {kind}", classifier=classifier, **SMALL)

@@ -6,7 +6,7 @@ The machines lie in the run's folder: svm/linear.safetensors and svm/rbf.safeten
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +66,20 @@ class Hybrid:
             )
         return self.readings(reading_loader(self.config.recipe, held_out), "reading held out")
 
-    def test(self) -> dict[str, Reading]:
-        """What each classifier makes of the test images."""
-        return self.readings(split_loader(self.config, "test"), "reading test images")
+    def test(self, dataset: str | None = None) -> dict[str, Reading]:
+        """What each classifier makes of the test images, the run's own or another dataset's.
+
+        UserError if that has other classes than the run.
+        """
+        name = dataset or self.config.recipe.dataset
+        config = replace(self.config, recipe=replace(self.config.recipe, dataset=name))
+        loader, known = split_loader(config, "test"), self.config.facts["class_names"]
+        if list(loader.dataset.classes) != list(known):
+            raise UserError(
+                f"the run tells {len(known)} classes apart, but {name} has "
+                f"{len(loader.dataset.classes)} or others; test it on one with the same classes"
+            )
+        return self.readings(loader, f"reading {name}")
 
 
 def features_of(

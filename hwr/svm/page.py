@@ -18,6 +18,7 @@ TITLES = {
     "rbf-svm": "network + RBF SVM",
 }
 COLORS = {"softmax": FLOOR, "linear-svm": THEIRS, "rbf-svm": OURS}
+TICKS = (0, 1, 2, 5, 10, 20, 50, 100)
 PICTURE = "rejection.png"
 CAPTION = (
     "What is wrong among the test images that are read, by the share refused; a circle marks the "
@@ -124,7 +125,6 @@ def rejection(figure: Any, found: Mapping[str, Any]) -> None:
     """Error rate of what is read over the share refused, a line for each classifier."""
     figure.set_size_inches(7, 3.8)
     axes = plain(figure.subplots())
-    ends = [0.0]
     for name, each in found.items():
         x, y = ([100 * value for value in values] for values in zip(*each["curve"]))
         axes.plot(x, y, color=COLORS[name], lw=1.6, label=TITLES[name])
@@ -132,9 +132,9 @@ def rejection(figure: Any, found: Mapping[str, Any]) -> None:
         if refused["read"]:
             at = 100 * (1 - refused["share_read"]), 100 * refused["errors"] / refused["read"]
             axes.plot(*at, "o", color=COLORS[name], ms=8, mfc="none", mew=1.8, clip_on=False)
-            ends.append(at[0])
-        ends.append(100 * (1 - each["share_read_without_error"]))
-    axes.set_xlim(0, min(100.0, 1.15 * max(ends) + 1))
+    axes.set_xscale("symlog", linthresh=1)  # from 0 to 1 % in proportion, then by tens
+    axes.set_xticks(TICKS, [str(tick) for tick in TICKS])
+    axes.set_xlim(0, 100)
     axes.set_ylim(bottom=0)
     axes.grid(color=GRID, lw=0.6)
     axes.set_axisbelow(True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hwr.statistics import wilson_interval
 
-POINTS = 200  # of a curve
+POINTS = 100  # of a curve
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +55,11 @@ class Reading:
         }
 
     def curve(self) -> list[tuple[float, float]]:
-        """The share refused and the error rate of the rest, for as many shares as `POINTS`.
+        """The share refused and the error rate of the rest, for about as many shares as `POINTS`.
 
-        The least sure are refused first.
+        The least sure are refused first; the shares lie closer where few are refused.
         """
         errors = np.cumsum(~self.right[np.argsort(-self.sure, kind="stable")])
-        reads = np.unique(np.linspace(1, len(self), POINTS).astype(int))[::-1]
+        refused = np.unique(np.rint(np.geomspace(1, max(1, len(self) - 1), POINTS)).astype(int))
+        reads = len(self) - np.append(0, refused[refused < len(self)])
         return [(1 - int(n) / len(self), int(errors[n - 1]) / int(n)) for n in reads]
