@@ -99,7 +99,7 @@ def reproduce(chosen: Sequence[Table], args: argparse.Namespace) -> int:
     for trials in plans.values():
         check_trials(trials, any_commit=args.any_commit)
     missing = {t.folder: t for trials in plans.values() for t in trials if not t.done}
-    possible = [t for t in missing.values() if t.config.recipe.dataset not in t.absent]
+    possible = [trial for trial in missing.values() if trial.possible]
     left_out, code = run_all(possible, args.budget)
     for table in chosen:
         write_page(table, plans[table.name], args)

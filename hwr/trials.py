@@ -60,6 +60,11 @@ class Trial:
         folder = Path(self.config.data_dir) if self.config.data_dir else None
         return {name for name in names if not location.is_found(datasets.get(name), folder)}
 
+    @property
+    def possible(self) -> bool:
+        """Whether the images that it trains on are here."""
+        return self.config.recipe.dataset not in self.absent
+
     def untested(self) -> list[Row]:
         """The rows that ask for more than the test which ends training, have it not yet, and can
         have it here."""
@@ -201,10 +206,11 @@ def check_trials(trials: Sequence[Trial], *, any_commit: bool = False) -> None:
     began = [trial for trial in trials if trial.began]
     for trial in began:
         check_same(trial)
-    if any(row.classifier in KERNELS for trial in trials for row in trial.untested()):
+    missing = [trial for trial in trials if trial.possible and not trial.done]
+    if any(row.classifier in KERNELS for trial in missing for row in trial.untested()):
         fit.require()
     made = {trial.name: Outcome.read(trial.folder).commit for trial in began}
-    if any(not trial.done for trial in trials):
+    if missing:
         made["what is still to run"] = commit()
     if len(set(made.values())) > 1 and not any_commit:
         listed = "; ".join(f"{name}: {made[name]}" for name in made)
