@@ -89,8 +89,9 @@ TABLE = declare_table(
         "each digit to fill its box; the images that stand in both parts pixel for pixel are left "
         "out of the training part. The paper's own images, splits and network are not known. "
         "Settings were tried on Devanagari alone, by held-out training images; the epochs are few "
-        "to save time. The machines read the network's 128 features, one machine for each pair of classes; C and gamma by "
-        "cross-validation on training features. ISI's Oriya digits are given on request only.",
+        "to save time. The machines read the network's 128 features, one machine for each pair of "
+        "classes; C and gamma by cross-validation on training features. ISI's Oriya digits are "
+        "given on request only.",
         rows=tuple(rows()),
     )
 )
