@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import numpy as np
 
 from hwr.data.augment import Augment
+from hwr.data.lines import Canvas, Patches
 from hwr.data.synthesis import Synthesis
 from hwr.errors import UserError, unknown_name
 from hwr.recipes import Recipe
@@ -29,6 +30,12 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adagrad": optim.Adagrad,
     "adadelta": optim.Adadelta,
 }
+BUILT: dict[str, type[Any]] = {  # what of a recipe is not plain JSON
+    "augment": Augment,
+    "synthesis": Synthesis,
+    "canvas": Canvas,
+    "patches": Patches,
+}
 SCHEDULES = ("constant", "one-cycle", "cosine", "step", "exponential")
 
 
@@ -43,6 +50,7 @@ class Config:
     train_size: int | None = None  # use only so many of the training images
     limit_batches: int | None = None  # stop every epoch after so many batches
     data_dir: str | None = None
+    initial_weights: str | None = None  # the run folder whose weights this one begins with
     keep_epochs: list[int] = field(default_factory=list)  # keep and test the weights after these
     facts: dict[str, Any] = field(default_factory=dict)  # parameters, splits, machine, commit
 
@@ -61,7 +69,7 @@ class Config:
             values = json.loads(path.read_text("utf-8"))
             recipe = values["recipe"]
             recipe["claimed"] = {int(k): v for k, v in recipe["claimed"].items()}
-            for name, kind in {"augment": Augment, "synthesis": Synthesis}.items():
+            for name, kind in BUILT.items():
                 if recipe.get(name) is not None:
                     recipe[name] = build(kind, recipe[name])
             values["recipe"] = build(Recipe, recipe)

@@ -15,15 +15,17 @@ import numpy as np
 import tinynn as tn
 from hwr import checkpoint, command, data, models
 from hwr.config import Config
-from hwr.data import Dataset, Loader
+from hwr.data import Dataset, Loader, Strings
 from hwr.data.augment import VIEWS
+from hwr.data.lines import Canvas, Patches
 from hwr.data.loader import Augment
 from hwr.errors import UserError
+from hwr.files import write_atomic
 from hwr.progress import Progress
 from hwr.readings import Readings
 from hwr.recipes import Recipe
 from hwr.statistics import describe_accuracy, wilson_interval
-from hwr.tasks import Classification, Result, Task, tasks
+from hwr.tasks import Classification, Result, StringEvaluation, Task, tasks
 from tinynn import functional as F
 from tinynn.kernels.threads import usable_cpus
 from tinynn.nn import Module
@@ -48,8 +50,7 @@ def evaluate(
         readings.append(task.read(output).numpy())
         truths.append(labels)
     mean_loss = loss / len(loader.dataset)
-    classes = len(loader.dataset.classes)
-    return task.result(mean_loss, np.concatenate(readings), np.concatenate(truths), classes)
+    return task.result(mean_loss, np.concatenate(readings), np.concatenate(truths), loader.dataset)
 
 
 @np.errstate(all="ignore")
@@ -87,10 +88,38 @@ def outputs(
 
 def split_loader(config: Config, split: str, augment: Augment | None = None) -> Loader:
     """The batches of one split ("train" or "test"), prepared as the run prepared its images."""
+    lines = load_split(config, split)
+    dataset = arrange(config.recipe, lines, load_classes(config))
+    return reading_loader(config.recipe, dataset, augment)
+
+
+def load_split(config: Config, split: str) -> Dataset | Strings:
+    """One split of the run's dataset: characters, or lines if the recipe says what to make of them.
+
+    UserError if the dataset holds the other.
+    """
     recipe = config.recipe
-    folder = Path(config.data_dir) if config.data_dir else None
-    dataset = data.load(recipe.dataset, split=split, data_dir=folder)
-    return reading_loader(recipe, dataset, augment)
+    load = data.load_strings if recipe.canvas or recipe.patches else data.load
+    return load(recipe.dataset, split=split, data_dir=config.data_dir)
+
+
+def arrange(recipe: Recipe, found: Dataset | Strings, classes: Sequence[str]) -> Dataset:
+    """Images of one size: characters as they are, lines as the recipe says."""
+    if isinstance(found, Dataset):
+        return found
+    return line_form(recipe)(found, classes)
+
+
+def classes_of(recipe: Recipe, found: Dataset | Strings) -> tuple[str, ...]:
+    """What is to be told apart in these images."""
+    return found.classes if isinstance(found, Dataset) else line_form(recipe).classes(found)
+
+
+def line_form(recipe: Recipe) -> Canvas | Patches:
+    """What a recipe makes of lines."""
+    form = recipe.canvas or recipe.patches
+    assert form is not None, "load_split loads lines for such recipes alone"
+    return form
 
 
 def reading_loader(recipe: Recipe, dataset: Dataset, augment: Augment | None = None) -> Loader:
@@ -153,6 +182,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add_run_options(p)
     p.add_argument(
+        "--misread",
+        metavar="PNG",
+        type=Path,
+        help="draw the strings read wrong here, of a run that reads strings",
+    )
+    p.add_argument(
         "--tta",
         choices=list(VIEWS),
         help="test-time augmentation: read each image in several forms and average the "
@@ -198,8 +233,28 @@ def main(argv: Sequence[str] | None = None) -> int:
             split_loader(config, args.split, view) for view in VIEWS.get(args.tta, [None])
         )
         result = evaluate(model, first, views=views, task=tasks.get(config.recipe.task))
+        if args.misread:
+            draw_misread(args.misread, first, result, load_classes(config))
     report(args, config, result)
     return 0
+
+
+def require_classes(config: Config, what: str) -> None:
+    """UserError for a run that does not tell classes apart."""
+    if config.recipe.task != "classification":
+        raise UserError(
+            f"{config.recipe.name} reads {config.recipe.task}, and {what} is for runs that tell "
+            "classes apart; for strings: python -m hwr.evaluate RUN --misread PNG"
+        )
+
+
+def draw_misread(path: Path, loader: Loader, result: Result, classes: Sequence[str]) -> None:
+    """Draw some of the strings read wrong. UserError for a run that reads no strings."""
+    from hwr.report.misread import picture  # matplotlib behind it
+
+    if not isinstance(result, StringEvaluation):
+        raise UserError("--misread is for runs that read strings; for others: python -m hwr.report")
+    write_atomic(path, picture(loader, result, classes))
 
 
 def report(args: argparse.Namespace, config: Config, result: Result) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hwr.config import Config
+from hwr.errors import DataError
 from hwr.estimate import step_seconds
 from hwr.progress import clock
 from hwr.recipes import Recipe, recipes
@@ -20,7 +21,11 @@ def list_recipes() -> int:
 def describe(recipe: Recipe) -> str:
     """A recipe as the list shows it."""
     threads = usable_cpus()
-    run = prepare(Config(recipe=recipe, threads=threads))
+    try:
+        run = prepare(Config(recipe=recipe, threads=threads))
+    except DataError as error:  # not fetched: the other recipes are still to be shown
+        lines = {"paper": recipe.paper, "model": recipe.network, "data": f"not here: {error}"}
+        return listed(recipe, lines | {"also": recipe.refinements, "note": recipe.note})
     seconds = step_seconds(run) * run.batches * recipe.epochs
     claims = ", ".join(f"{a:g} % after {e} epochs" for e, a in recipe.claimed.items())
     lines = {
@@ -33,4 +38,9 @@ def describe(recipe: Recipe) -> str:
         "also": recipe.refinements,
         "note": recipe.note,
     }
+    return listed(recipe, lines)
+
+
+def listed(recipe: Recipe, lines: dict[str, str]) -> str:
+    """The recipe's name, and what is known of it below."""
     return "\n".join([recipe.name, *(f"  {k:8} {v}" for k, v in lines.items() if v)])

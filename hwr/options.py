@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr import checkpoint, data
+from hwr import checkpoint
 from hwr.command import AUGMENT_HELP, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.errors import UserError
+from hwr.evaluate import arrange, classes_of, load_split
 from hwr.recipes import DEFAULT, Recipe, recipes
 from hwr.tasks import tasks
 from tinynn.backend import backend_names
@@ -29,7 +30,8 @@ RECIPE_FIELDS = (
     "image_size", "mean", "std",
 )  # fmt: skip
 CONFIG_FIELDS = (
-    "seed", "backend", "threads", "train_size", "limit_batches", "data_dir", "keep_epochs",
+    "seed", "backend", "threads", "train_size", "limit_batches", "data_dir", "initial_weights",
+    "keep_epochs",
 )  # fmt: skip
 MODEL_OPTIONS = ("stem", "width")
 
@@ -89,6 +91,13 @@ def parser() -> argparse.ArgumentParser:
     option("--image-size", "N", "as they are", "pad the images to N by N pixels", count(1))
     option("--mean", "M", default.mean, "subtracted from pixels / 255", number(0, 1))
     option("--std", "S", default.std, "what is left is divided by this", number(0))
+    option(
+        "--initial-weights",
+        "RUN",
+        "random, or runs/NAME of the recipe's pretraining",
+        "begin with the weights of a trained run: fine-tuning",
+        absolute,
+    )
     option("--train-size", "N", "all", "use only N of the training images", count(1))
     option("--limit-batches", "N", "all", "end every epoch after N batches", count(1))
     option("--keep-epochs", "N,N", "none", "keep and test the weights after these, too", epochs)
@@ -157,6 +166,8 @@ def configure(typed: dict[str, Any]) -> Config:
         )
     settings = {name: typed[name] for name in CONFIG_FIELDS if name in typed}
     settings.setdefault("threads", usable_cpus())
+    if recipe.pretraining:
+        settings.setdefault("initial_weights", absolute(str(RUNS / recipe.pretraining)))
     return Config(recipe=recipe, facts={"recipe": typed.get("recipe", DEFAULT)}, **settings)
 
 
@@ -173,12 +184,13 @@ def on_dataset(recipe: Recipe, typed: dict[str, Any]) -> Recipe:
     takes plain pixels / 255. No more than a tenth of them is held out. A smaller image size than
     theirs is dropped. And no paper claims anything about it.
     """
-    train = data.load(recipe.dataset, split="train", data_dir=typed.get("data_dir"))
+    found = load_split(Config(recipe=recipe, data_dir=typed.get("data_dir")), "train")
+    train = arrange(recipe, found, classes_of(recipe, found))
     changes: dict[str, Any] = {
         "name": f"{recipe.name}-{recipe.dataset}",
         "paper": f"no paper's: {recipe.name} on {recipe.dataset}",
         "claimed": {},
-        "validation": min(recipe.validation, len(train) // 10),
+        "validation": min(recipe.validation, len(found) // 10),
     }
     if (recipe.mean, recipe.std) != (0, 1):
         changes |= mean_and_std(train.images)

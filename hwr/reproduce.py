@@ -19,6 +19,7 @@ from hwr import command, tabulate
 from hwr.config import Config
 from hwr.data import datasets, location
 from hwr.errors import UserError
+from hwr.evaluate import main as evaluate
 from hwr.files import make_folder, write_atomic
 from hwr.progress import clock
 from hwr.recipes import Table, tables
@@ -135,7 +136,7 @@ def run_all(
     """Train what is missing. Returns what the budget left out, and the exit code.
 
     What tells most comes first: a first seed for every row before a second for any, and among
-    those the quick runs before the slow ones.
+    those the quick runs before the slow ones; what begins with another's weights after those.
     """
     began, left_out = time.monotonic(), []
     if not missing:
@@ -145,7 +146,9 @@ def run_all(
     for trial in missing:
         costs[trial.name] = trial.seconds()
     print(f"about {clock(sum(costs.values()))} in all", flush=True)
-    order = sorted(missing, key=lambda t: (t.config.seed, costs[t.name]))
+    order = sorted(
+        missing, key=lambda t: (t.config.seed, t.config.initial_weights is not None, costs[t.name])
+    )
     if budget is not None and budget < min(costs.values()):
         least = min(missing, key=lambda t: costs[t.name])
         raise UserError(
@@ -154,7 +157,8 @@ def run_all(
         )
     for i, trial in enumerate(order):
         cost = costs[trial.name]
-        if budget is not None and time.monotonic() - began + cost > budget:
+        too_long = budget is not None and time.monotonic() - began + cost > budget
+        if too_long or trial.waits:
             left_out.append((trial, cost))
             continue
         print(f"\nrun {i + 1} of {len(order)}, about {clock(cost)}", flush=True)
@@ -177,15 +181,23 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
     else:
         print(f"no pictures: matplotlib is not installed; {style.INSTALL}", file=sys.stderr)
     for name in tabulate.closest(found):
-        target = tabulate.reported(folder, name)
-        if not (target / tabulate.REPORT).exists():
-            report([str(outcomes[name].folder), "--output-dir", str(target)])
+        look_closer(outcomes[name], tabulate.reported(folder, name))
     for name in tabulate.with_machines(found):
         target = tabulate.reported(folder, name)
         if not (target / tabulate.MACHINES).exists():
             svm([str(outcomes[name].folder), "--output-dir", str(target)])
     tabulate.document(found, folder).write(folder, "index")
     print(f"\n{table.title}\n{as_text(tabulate.comparison(found))}\npage: {folder / 'index.html'}")
+
+
+def look_closer(outcome: Outcome, folder: Path) -> None:
+    """Write the report on a run, or of one that reads strings those it misreads."""
+    if outcome.config.recipe.task == "strings":
+        if style.installed() and not (folder / tabulate.MISREAD).exists():
+            picture = make_folder(folder) / tabulate.MISREAD
+            evaluate([str(outcome.folder), "--misread", str(picture)])
+    elif not (folder / tabulate.REPORT).exists():
+        report([str(outcome.folder), "--output-dir", str(folder)])
 
 
 def as_text(table: PageTable) -> str:

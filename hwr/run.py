@@ -22,7 +22,14 @@ from hwr.config import (
 )
 from hwr.data import Dataset, Loader
 from hwr.errors import UserError
-from hwr.evaluate import create_model, reading_loader, split_loader
+from hwr.evaluate import (
+    arrange,
+    classes_of,
+    create_model,
+    load_split,
+    reading_loader,
+    split_loader,
+)
 from hwr.machine import machine
 from hwr.tasks import Task, tasks
 from tinynn.nn import Module
@@ -138,7 +145,7 @@ class Run:
 def prepare(config: Config) -> Run:
     """Data, model, optimiser and schedule, everything drawn from the seed."""
     recipe = config.recipe
-    if recipe.patience and not recipe.validation:
+    if recipe.patience and not (recipe.validation or recipe.validation_split):
         raise UserError(
             f"--patience {recipe.patience} needs images to validate on, and --validation is 0; "
             "the test images decide nothing"
@@ -150,6 +157,7 @@ def prepare(config: Config) -> Run:
         )
     task = tasks.get(recipe.task)
     train, held_out = split_data(config)
+    config = with_data_facts(config, train, held_out)
     test = split_loader(config, "test")  # read now: bad data must not come to light after training
     loader = Loader(
         train,
@@ -161,7 +169,6 @@ def prepare(config: Config) -> Run:
         augment=recipe.augment,
     )
     validation = reading_loader(recipe, held_out) if held_out else None
-    config = with_data_facts(config, train, held_out)
     generator = config.rng(INITIAL_WEIGHTS)
     model = create_model(config, generator)
     images, labels = loader.first()
@@ -181,10 +188,15 @@ def prepare(config: Config) -> Run:
 def split_data(config: Config) -> tuple[Dataset, Dataset | None]:
     """The images to train with, and those held out to choose the best weights by."""
     recipe = config.recipe
-    folder = Path(config.data_dir) if config.data_dir else None
-    train, held_out = data.load(recipe.dataset, split="train", data_dir=folder), None
-    if recipe.validation:
-        train, held_out = data.holdout(train, recipe.validation, config.seed)
+    found: Any = load_split(config, "train")  # characters or lines: both divide alike
+    kept: Any = None
+    classes = classes_of(recipe, found)
+    if recipe.validation_split:
+        kept = load_split(config, recipe.validation_split)
+    elif recipe.validation:  # whole lines, where patches are cut from lines
+        found, kept = data.holdout(found, recipe.validation, config.seed)
+    train = arrange(recipe, found, classes)
+    held_out = None if kept is None else arrange(recipe, kept, classes)
     if config.train_size is not None:
         if config.train_size > len(train):
             raise UserError(

@@ -26,6 +26,8 @@ NOTHING = "-"  # in a cell
 REPORTS = "reports"  # beside the folders of tables: a folder by a run's name for the report on it
 REPORT = "report.json"
 MACHINES = "svm.json"  # beside it: what SVMs make of the run's features
+MISREAD = "misread.png"  # the same place, of a run that reads strings
+MISREAD_CAPTION = "Test strings that were misread: as they are labelled, then as they were read."
 MISTAKES = 24  # listed
 MOST_CURVES = 8  # in one picture
 PICTURES = {
@@ -37,9 +39,10 @@ REPORT_PICTURES = {
     "mistakes.png": "The most confident mistakes; framed where people doubt the label.",
 }
 SETTINGS = (  # of a recipe, as the page shows them
-    "model", "model_options", "dataset", "mean", "std", "image_size", "augment", "validation",
-    "epochs", "batch_size", "optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup",
-    "label_smoothing", "ema_decay", "patience",
+    "task", "model", "model_options", "dataset", "mean", "std", "image_size", "synthesis", "canvas",
+    "patches", "augment", "validation", "validation_split", "pretraining", "epochs", "batch_size",
+    "optimizer", "lr", "momentum", "weight_decay", "schedule", "warmup", "label_smoothing",
+    "ema_decay", "patience",
 )  # fmt: skip
 
 
@@ -153,6 +156,10 @@ def document(found: Mapping[str, Any], folder: Path) -> page.Document:
         for name in row["runs"] if is_whole(row) else ():
             if (reported(folder, name) / REPORT).exists():
                 doc.add(page.Heading(f"{row['label']}: {name}"), *closer(folder, name))
+            elif (reported(folder, name) / MISREAD).exists():
+                doc.add(page.Heading(f"{row['label']}: {name}"))
+                picture = f"../{REPORTS}/{name}/{MISREAD}"
+                doc.add(*pictures(folder, {picture: MISREAD_CAPTION}))
     doc.add(page.Heading("Runs"), runs(found))
     doc.add(page.Heading("Configuration"), configuration(found))
     return doc

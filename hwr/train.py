@@ -16,6 +16,7 @@ import numpy as np
 
 import tinynn as tn
 from hwr import checkpoint, command
+from hwr.config import make_ema
 from hwr.errors import UserError
 from hwr.evaluate import create_model, evaluate
 from hwr.interrupts import Interrupted, catch_interrupts
@@ -178,9 +179,11 @@ def train(run: Run, folder: Path, *, is_new: bool, save_every: float) -> int:
 def start(run: Run, folder: Path, is_new: bool) -> None:
     """Make the run folder or read the checkpoint to go on from; say what will run."""
     recipe, facts = run.config.recipe, run.config.facts
+    path = folder / checkpoint.LAST
+    if not path.exists():
+        load_initial_weights(run)
     if is_new:
         checkpoint.create_run(folder, run.config)
-    path = folder / checkpoint.LAST
     if path.exists():
         progress = checkpoint.load(path, run.model, run.optimizer, run.ema)
         try:
@@ -202,11 +205,28 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
         f"batch size {recipe.batch_size}, {recipe.optimizer} at {recipe.lr:g} ({recipe.schedule}), "
         f"seed {run.config.seed}, backend {run.config.backend}, threads {run.config.threads}\n"
         + (f"{recipe.refinements}\n" if recipe.refinements else "")
+        + (f"initial weights: {initial}\n" if (initial := run.config.initial_weights) else "")
         + f"folder: {folder}"
     )
     if not is_new:
         print(f"resuming at step {run.step} (epoch {run.epoch + 1}, batch {run.batch})")
     sys.stdout.flush()
+
+
+def load_initial_weights(run: Run) -> None:
+    """Begin with the weights of the run that the configuration names, if it names one."""
+    if run.config.initial_weights is None:
+        return
+    folder = Path(run.config.initial_weights)
+    if not (folder / checkpoint.LAST).exists():
+        named = run.config.recipe.pretraining
+        how = f"python -m hwr.train --recipe {named}" if named else "python -m hwr.train"
+        raise UserError(
+            f"{folder} holds no trained weights to begin with; train them first: {how}, or name "
+            "another run by --initial-weights"
+        )
+    checkpoint.load(folder / checkpoint.LAST, run.model)
+    run.ema = make_ema(run.config.recipe, run.model)
 
 
 def finish(run: Run, folder: Path, seconds: float) -> None:

@@ -72,6 +72,12 @@ class Trial:
         rows = [row for row in self.rows if row.further and row.test_on not in absent]
         return [row for row in rows if not (tests and tests.has(row))]
 
+    @property
+    def waits(self) -> bool:
+        """Whether the run that it begins with the weights of is not finished."""
+        first = self.config.initial_weights
+        return first is not None and not checkpoint.progress_of(Path(first)).get("finished")
+
     def seconds(self) -> float:
         """About how long the epochs that are left take here."""
         epochs = self.config.recipe.epochs
@@ -191,6 +197,9 @@ def trial(table: Table, row: Row, root: Path, settings: Config) -> Trial:
     shared = tuple(r for r in table.rows if (r.recipe, r.train_size) == same)
     keep = sorted({r.epoch for r in shared if r.epoch and r.epoch < row.recipe.epochs})
     config = replace(settings, recipe=row.recipe, train_size=row.train_size, keep_epochs=keep)
+    if row.recipe.pretraining:  # a row of the same table, with the same seed
+        first = next(r for r in table.rows if r.recipe.name == row.recipe.pretraining)
+        config = replace(config, initial_weights=str(root / folder_name(first, settings.seed)))
     return Trial(config, root / folder_name(row, settings.seed), shared)
 
 

@@ -8,6 +8,7 @@ from hwr.data import (
     captcha,
     characters,
     cmaterdb,
+    digit_photos,
     digit_strings,
     emnist,
     iam,
@@ -25,8 +26,8 @@ from hwr.errors import UserError
 
 __all__ = [
     "Dataset", "Loader", "Normalize", "Strings", "captcha", "characters", "cmaterdb", "datasets",
-    "digit_strings", "emnist", "holdout", "iam", "kannada", "load", "load_strings", "mnist",
-    "photo_digits", "scanned", "split_hash",
+    "digit_photos", "digit_strings", "emnist", "holdout", "iam", "kannada", "load", "load_strings",
+    "mnist", "photo_digits", "scanned", "split_hash",
 ]  # fmt: skip
 
 
@@ -41,7 +42,10 @@ def load(name: str, *, split: str, data_dir: str | os.PathLike[str] | None = Non
     """
     found = _read(name, split, data_dir)
     if not isinstance(found, Dataset):
-        raise UserError(f"{name} holds strings, not characters; use hwr.data.load_strings")
+        raise UserError(
+            f"{name} holds strings, not characters; use hwr.data.load_strings, or train "
+            "by a recipe for strings"
+        )
     return found
 
 
@@ -51,7 +55,10 @@ def load_strings(
     """As ``load``, for a dataset whose images show a line of writing each."""
     found = _read(name, split, data_dir)
     if not isinstance(found, Strings):
-        raise UserError(f"{name} holds characters, not strings; use hwr.data.load")
+        raise UserError(
+            f"{name} holds characters, not strings; use hwr.data.load, or train by a recipe for "
+            "characters"
+        )
     return found
 
 

@@ -173,8 +173,7 @@ def check_dataset(args: argparse.Namespace) -> int:
     from hwr.data.duplicates import compare
 
     entry = datasets.get(args.name)
-    parts = [split for split in entry.splits if not split.startswith("paper-")]
-    found = {split: location.read(entry, split, args.data_dir) for split in parts}
+    found = {split: location.read(entry, split, args.data_dir) for split in entry.splits}
     for split, part in found.items():
         note = f"; {part.note}" if part.note else ""
         print(f"{entry.name} {split}: {len(part):,} images{note}")

@@ -105,6 +105,7 @@ class Augment:
 PRESETS = {  # none of the papers says how far; these are the ranges in common use for digits
     "shift": Augment(translation=0.07),  # 2 pixels of 28
     "affine": Augment(rotation_deg=10, translation=0.1, shear_deg=7.5, scale=0.1),
+    "line": Augment(rotation_deg=1.5, translation=0.04, shear_deg=10, scale=0.1),  # of writing
     "elastic": Augment(
         rotation_deg=10, translation=0.07, scale=0.1, elastic_alpha=36, elastic_sigma=5
     ),

@@ -3,18 +3,26 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hwr.errors import DataError, UserError
+from hwr.strings import PADDING
+
+if TYPE_CHECKING:
+    from hwr.data.strings import Strings
+
+T = TypeVar("T", "Dataset", "Strings")
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled images in memory.
 
-    ``images`` uint8 ``(N, H, W, C)``; ``labels`` int64 ``(N,)``, each an index into ``classes``;
+    ``images`` uint8 ``(N, H, W, C)``; ``labels`` int64 ``(N,)``, each an index into ``classes``,
+    or of strings ``(N, S)`` with ``strings.PADDING`` behind the end of the shorter ones;
     ``selection`` the positions of these images in the split as loaded, ``None`` for all of it;
     ``doubted`` the images, by their position in the split as loaded, whose label people who looked
     did not agree with, and the label that most of them gave instead, ``None`` if none had most.
@@ -41,15 +49,17 @@ class Dataset:
                 f"{where}: images are {self.images.dtype} {self.images.shape}, "
                 "expected uint8 (N, H, W, C)"
             )
-        if self.labels.dtype != np.int64 or self.labels.shape != (count,):
+        shape = self.labels.shape
+        if self.labels.dtype != np.int64 or shape[:1] != (count,) or len(shape) > 2:
             raise DataError(
                 f"{where}: labels are {self.labels.dtype} {self.labels.shape}, "
-                f"expected int64 ({count},), one for each image"
+                f"expected int64 ({count},), one for each image, or ({count}, S) of strings"
             )
-        wrong = np.flatnonzero((self.labels < 0) | (self.labels >= len(self.classes)))
+        least = PADDING if len(shape) == 2 else 0
+        wrong = np.argwhere((self.labels < least) | (self.labels >= len(self.classes)))
         if wrong.size:
             raise DataError(
-                f"{where}: label {wrong[0]} is {self.labels[wrong[0]]}, "
+                f"{where}: label {wrong[0][0]} is {self.labels[wrong[0][0]]}, "
                 f"expected 0 to {len(self.classes) - 1} for {len(self.classes)} classes"
             )
         if self.selection is not None and len(self.selection) != count:
@@ -91,9 +101,7 @@ def split_hash(indices: Sequence[int] | NDArray[np.integer]) -> str:
     return hashlib.sha256(_as_indices(indices).astype("<i8").tobytes()).hexdigest()
 
 
-def holdout(
-    dataset: Dataset, count: int, seed: int, *, stratified: bool = False
-) -> tuple[Dataset, Dataset]:
+def holdout(dataset: T, count: int, seed: int, *, stratified: bool = False) -> tuple[T, T]:
     """Split into ``(train, validation)`` with ``count`` random images in the second.
 
     ``stratified`` gives every class its share of ``count``, rounded up or down. Both parts keep
@@ -112,6 +120,8 @@ def holdout(
     # NumPy pads a seed with zeros: [seed] alone would repeat the order of the loader's epoch 0.
     order = np.random.default_rng([seed, 0, 0, 1]).permutation(total)
     if stratified:  # sort by class, random within each, and take evenly spaced ones
+        if not isinstance(dataset, Dataset) or dataset.labels.ndim > 1:
+            raise UserError(f"holdout: {dataset.name} holds strings, which are of no class")
         order = order[np.argsort(dataset.labels[order], kind="stable")]
         order = order[(np.arange(count) * total + total // 2) // count]
     held_out = np.zeros(total, dtype=bool)

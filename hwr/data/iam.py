@@ -28,7 +28,7 @@ SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}  # Jin, Qian and Wang:
 FORMS = ("forms.txt", "forms_for_parsing.txt")
 SENTENCES = "sentences.txt"
 WRITERS = 50  # of Jin, Qian and Wang's part
-HEIGHTS = {"iam": 64, "iam-writers50": 113}  # pixels
+HEIGHTS = {"iam": 64, "iam-writers50": 113, "iam-writers50-paper": 113}  # pixels
 OBTAIN = (
     "register at https://fki.tic.heia-fr.ch/databases/iam-handwriting-database and download "
     "ascii.tgz and sentences.tgz"
@@ -39,9 +39,9 @@ def load(name: str, split: str, folder: Path) -> Strings:
     """Sentence pictures at one height (area resampling, aspect kept), with writer and form.
 
     `iam` is for reading: no writer stands in two splits. `iam-writers50` is for telling writers
-    apart, the 50 who wrote most: of each writer's forms some are to train on, others to test on;
-    its splits that begin with "paper-" divide sentences instead, as Jin, Qian and Wang do, and
-    then one form stands on both sides.
+    apart, the 50 who wrote most: of each writer's forms some are to train on, others to test on.
+    `iam-writers50-paper` divides their sentences instead, as Jin, Qian and Wang do, and then one
+    form stands on both sides.
     """
     files = Files(name, folder)
     writer_of = read_forms(files)
@@ -87,9 +87,8 @@ def choose(
     if name == "iam":
         return divide(np.zeros(len(forms)), SHARES, groups=writers)[split], "writers"
     pool = most_frequent(writers, WRITERS)
-    if split.startswith("paper-"):
-        part = divide(writers[pool], SHARES)[split.removeprefix("paper-")]
-        return pool[part], "sentences"
+    if name == "iam-writers50-paper":
+        return pool[divide(writers[pool], SHARES)[split]], "sentences"
     return pool[divide(writers[pool], SHARES, groups=forms[pool])[split]], "forms"
 
 
@@ -137,19 +136,16 @@ def _fields(files: Files, path: str, least: int) -> list[list[str]]:
     return rows
 
 
-for _name, _title, _splits in (
-    ("iam", "English sentences of 657 writers, to read", SHARES),
-    (
-        "iam-writers50",
-        "the 50 writers of IAM with most sentences, to tell apart",
-        (*SHARES, *(f"paper-{split}" for split in SHARES)),
-    ),
+for _name, _title in (
+    ("iam", "English sentences of 657 writers, to read"),
+    ("iam-writers50", "the 50 writers of IAM with most sentences, to tell apart, by forms"),
+    ("iam-writers50-paper", "the same 50 writers, divided by sentences as Jin, Qian and Wang do"),
 ):
     register(
         name=_name,
         title=_title,
         kind="strings",
-        splits=dict.fromkeys(_splits),
+        splits=dict.fromkeys(SHARES),
         classes=None,
         size=f"{HEIGHTS[_name]} high",
         licence="free for non-commercial research, after registration",

@@ -162,6 +162,15 @@ def fit(image: Image, size: int) -> Image:
     return np.rint(ink * gain).astype(np.uint8)
 
 
+def ink(image: Image) -> Image:
+    """uint8 (H, W), bright on dark -> the same on 0: the paper, the median of all pixels, is taken
+    away, and the brightest pixel becomes 255, unless it is less than LEAST_CONTRAST above it."""
+    above = np.clip(image.astype(np.float32) - np.median(image), 0, None)
+    peak = above.max()
+    gain = 255 / peak if peak >= LEAST_CONTRAST else 1.0
+    return np.rint(gain * above).astype(np.uint8)
+
+
 def to_height(image: Image, height: int) -> Image:
     """uint8 (H, W) -> (height, W'), aspect kept: area resampling, linear if it grows."""
     import cv2

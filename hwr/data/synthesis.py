@@ -51,7 +51,7 @@ class Synthesis:
     shortest: int = 1  # digits
     longest: int = 10
     gap: tuple[float, float] = (-2.0, 6.0)  # pixels between the ink of neighbours
-    pitch: float = 9.0  # least distance from where a digit begins to where the next one does
+    pitch: float = 10.0  # least distance from where a digit begins to where the next one does
     slant_deg: tuple[float, float] = (-15.0, 20.0)  # to the right
     size: tuple[float, float] = (0.85, 1.2)  # 1 is as tall as in the images
     rise_deg: tuple[float, float] = (-2.0, 2.0)  # of the line they stand on

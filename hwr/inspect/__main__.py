@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hwr import checkpoint, command
-from hwr.evaluate import add_run_options, opened, split_loader
+from hwr.evaluate import add_run_options, opened, require_classes, split_loader
 from hwr.files import write_atomic
 from hwr.inspect import plain_vs_residual
 from hwr.inspect.inside import look
@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     moments = args.run / checkpoint.LAST if args.weights == "last" else None
     with opened(args.run, args) as (config, model):
+        require_classes(config, "this look inside")
         dataset = split_loader(config, args.split).dataset
         size = args.batch_size or config.recipe.batch_size
         inside = look(config, model, dataset, args.image, size, moments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,11 @@ class DenseBlock(nn.Module):
 
 
 class Transition(nn.Module):
-    """BN -> ReLU -> conv 1x1 -> mean of 2x2 pixels: (N, H, W, C) -> (N, H/2, W/2, outputs)."""
+    """BN -> ReLU -> conv 1x1 -> mean of 2x2 pixels: (N, H, W, C) -> (N, H/2, W/2, outputs).
+
+    The mean is taken before the convolution: both are linear and the one is over pixels, the other
+    over channels, so the result is the same for a quarter of the work.
+    """
 
     def __init__(
         self, channels: int, outputs: int, *, generator: np.random.Generator | None = None
@@ -49,7 +54,7 @@ class Transition(nn.Module):
         self.conv = nn.Conv2d(channels, outputs, 1, bias=False, generator=generator)
 
     def forward(self, x: Any) -> Tensor:
-        return F.avg_pool2d(self.conv(self.norm(x, relu=True)), 2)
+        return self.conv(F.avg_pool2d(self.norm(x, relu=True), 2))
 
 
 @models.register("zhan-dense")
@@ -57,15 +62,16 @@ class ZhanDense(nn.Module):
     """(N, height, W, channels) -> logits (T, N, 1 + classes), T = W/8 steps; sign 0 is the blank.
 
     conv `stem` 5x5 s2 -> (dense block -> transition) twice -> dense block -> BN -> ReLU -> FC. A
-    step is a column of the last feature maps. 291,211 parameters; the small one, with `stem` 32,
-    `layers` 4 and `transition` 64, 73,803. The paper gives no sizes. Any width of 8 or more.
+    step is a column of the last feature maps. `layers` of every block, or of each of the three.
+    291,211 parameters; the small one, with `stem` 32, `layers` 4 and `transition` 64, 73,803. The
+    paper gives no sizes. Any width of 8 or more.
     """
 
     def __init__(
         self,
         *,
         stem: int = 64,
-        layers: int = 8,
+        layers: int | Sequence[int] = 8,
         growth: int = 8,
         transition: int = 128,
         classes: int = 10,
@@ -75,14 +81,19 @@ class ZhanDense(nn.Module):
     ):
         if height < 8:
             raise ValueError(f"height is halved three times: 8 or more, not {height}")
+        of_block = (layers,) * 3 if isinstance(layers, int) else tuple(layers)
+        if len(of_block) != 3 or min(of_block) < 1:
+            raise ValueError(f"layers is {layers}, expected one number or three, of 1 or more")
         self.height = height
         self.conv1 = nn.Conv2d(channels, stem, 5, 2, 2, bias=False, generator=generator)
-        self.block1 = DenseBlock(stem, layers, growth, generator=generator)
-        self.transition1 = Transition(stem + layers * growth, transition, generator=generator)
-        self.block2 = DenseBlock(transition, layers, growth, generator=generator)
-        wide = transition + layers * growth
+        self.block1 = DenseBlock(stem, of_block[0], growth, generator=generator)
+        wide = stem + of_block[0] * growth
+        self.transition1 = Transition(wide, transition, generator=generator)
+        self.block2 = DenseBlock(transition, of_block[1], growth, generator=generator)
+        wide = transition + of_block[1] * growth
         self.transition2 = Transition(wide, transition, generator=generator)
-        self.block3 = DenseBlock(transition, layers, growth, generator=generator)
+        self.block3 = DenseBlock(transition, of_block[2], growth, generator=generator)
+        wide = transition + of_block[2] * growth
         self.norm = nn.BatchNorm2d(wide)
         rows = (height + 1) // 2 // 2 // 2
         self.fc = nn.Linear(rows * wide, 1 + classes, generator=generator)

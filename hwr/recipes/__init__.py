@@ -7,6 +7,7 @@ from hwr.recipes import (  # each enters what it declares
     chaurasia,
     chi2022,
     fast,
+    jin,
     letters,
     niu_suen,
     photo,
@@ -21,5 +22,5 @@ DEFAULT = "chi2022-resnet18"
 
 __all__ = [
     "DEFAULT", "Recipe", "Row", "Table", "ahlawat", "arora", "best", "chaurasia", "chi2022",
-    "fast", "letters", "niu_suen", "photo", "rao", "recipes", "tables", "zhan", "zhang",
+    "fast", "jin", "letters", "niu_suen", "photo", "rao", "recipes", "tables", "zhan", "zhang",
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hwr.data.augment import Augment
+from hwr.data.lines import Canvas, Patches
 from hwr.data.synthesis import Synthesis
 from hwr.registry import Registry
 
@@ -29,12 +30,16 @@ class Recipe:
     std: float = 0.3081
     image_size: int | None = None  # pixels a side, by a black border; None: as they are
     synthesis: Synthesis | None = None  # strings made of the images
+    canvas: Canvas | None = None  # of images of strings: each whole, at one size
+    patches: Patches | None = None  # of images of strings: cut from each
     augment: Augment | None = None  # warps of the training images
     validation: int = 5000  # images held out of the training set
+    validation_split: str = ""  # the dataset's own part to validate on, instead
     # model
     model: str
     model_options: Mapping[str, Any] = field(default_factory=dict)
     # training
+    pretraining: str = ""  # the recipe whose trained weights this one begins with
     task: str = "classification"  # or "classification-mse", "strings"
     epochs: int
     batch_size: int
@@ -59,11 +64,14 @@ class Recipe:
         """What is done beyond plain training, as reports show it; empty if nothing."""
         named = {
             "synthesis": self.synthesis,
+            "canvas": self.canvas,
+            "patches": self.patches,
             "image size": self.image_size,
             "augmentation": self.augment,
             "label smoothing": self.label_smoothing,
             "average of the weights": self.ema_decay,
             "early stopping after": self.patience,
+            "begins with the weights of": self.pretraining,
         }
         return "; ".join(f"{name} {value}" for name, value in named.items() if value)
 

@@ -51,6 +51,15 @@ class Table:
     seeds: tuple[int, ...] = (0, 1)
     by_validation: bool = False  # sort the lines by validation accuracy: a search
 
+    def __post_init__(self) -> None:
+        named = {row.recipe.name for row in self.rows}
+        for row in self.rows:
+            if row.recipe.pretraining and row.recipe.pretraining not in named:
+                raise ValueError(
+                    f"table {self.name}: {row.recipe.name} begins with the weights of "
+                    f"{row.recipe.pretraining}, which is none of its rows; add it"
+                )
+
 
 tables: Registry[Table] = Registry("table")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hwr import command
 from hwr.errors import UserError
-from hwr.evaluate import add_run_options, opened, read_config
+from hwr.evaluate import add_run_options, opened, read_config, require_classes
 from hwr.files import write_atomic
 from hwr.statistics import describe_accuracy
 
@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def folders(args: argparse.Namespace) -> list[Path]:
     """Where each report goes. UserError if a run is none, or two reports would be one."""
-    for run in args.runs:
-        read_config(run)  # before the first report is begun
+    for run in args.runs:  # before the first report is begun
+        require_classes(read_config(run), "a report")
     if "output_dir" not in args:
         return [run / NAME for run in args.runs]
     if len(args.runs) == 1:

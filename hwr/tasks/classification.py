@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwr.data.dataset import Dataset
 from hwr.errors import UserError
+from hwr.statistics import describe_accuracy, wilson_interval
 from hwr.tasks.task import tasks
 from tinynn import functional as F
 from tinynn.tensor import Tensor
@@ -20,10 +22,14 @@ class Evaluation:
     """What a model makes of a dataset.
 
     `loss` is the mean cross-entropy in nats; `confusion[t, p]` counts images of class t read as p.
+    Of patches of lines, `lines_right` are the lines that most of their patches read right, of
+    `lines_total`; 0 of 0 for other images.
     """
 
     loss: float
     confusion: np.ndarray  # (classes, classes) int64
+    lines_right: int = 0
+    lines_total: int = 0
 
     @property
     def measure(self) -> str:
@@ -47,10 +53,17 @@ class Evaluation:
 
     def figures(self) -> dict[str, Any]:
         """What JSON reports beside loss and accuracy."""
-        return {"confusion": self.confusion.tolist()}
+        figures: dict[str, Any] = {"confusion": self.confusion.tolist()}
+        if self.lines_total:
+            low, high = wilson_interval(self.lines_right, self.lines_total)
+            figures |= {"lines_right": self.lines_right, "lines_total": self.lines_total}
+            figures |= {"line_accuracy": self.lines_right / self.lines_total}
+            figures |= {"line_interval": [low, high]}
+        return figures
 
     def lines(self, classes: Sequence[str]) -> list[str]:
-        """The most frequent errors, for classes of these names."""
+        """Lines by the vote of their patches; the most frequent errors."""
+        voted = describe_accuracy(self.lines_right, self.lines_total) if self.lines_total else ""
         wrong = self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         pairs = np.argsort(wrong, axis=None)[::-1][:5]
@@ -59,7 +72,8 @@ class Evaluation:
             for t, p in (np.unravel_index(i, wrong.shape) for i in pairs)
             if wrong[t, p]
         ]
-        return ["most frequent errors: " + ", ".join(shown)] if shown else []
+        lines = [f"lines, by vote of their patches: {voted}"] if voted else []
+        return lines + (["most frequent errors: " + ", ".join(shown)] if shown else [])
 
 
 class Classification:
@@ -88,12 +102,18 @@ class Classification:
         return readings == labels
 
     def result(
-        self, loss: float, readings: np.ndarray, labels: NDArray[np.int64], classes: int
+        self, loss: float, readings: np.ndarray, labels: NDArray[np.int64], dataset: Dataset
     ) -> Evaluation:
-        """The confusion of all images."""
-        confusion = np.zeros((classes, classes), np.int64)
+        """The confusion of all images, and of patches the vote of each line's."""
+        confusion = np.zeros((len(dataset.classes),) * 2, np.int64)
         np.add.at(confusion, (labels, readings), 1)
-        return Evaluation(loss, confusion)
+        if "line" not in dataset.groups:
+            return Evaluation(loss, confusion)
+        _, first, line = np.unique(dataset.groups["line"], return_index=True, return_inverse=True)
+        votes = np.zeros((len(first), len(dataset.classes)), np.int64)
+        np.add.at(votes, (line, readings), 1)
+        right = int((votes.argmax(1) == labels[first]).sum())  # of equals the first class wins
+        return Evaluation(loss, confusion, right, len(first))
 
 
 class SquaredError(Classification):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hwr.data.dataset import Dataset
 from hwr.decoding import Labels, collapse
 from hwr.errors import UserError
 from hwr.strings import PADDING, edit_distance, text, unpad
@@ -134,7 +135,7 @@ class Strings:
         return np.array([read == truth for read, truth in pairs], bool)
 
     def result(
-        self, loss: float, readings: np.ndarray, labels: NDArray[np.int64], classes: int
+        self, loss: float, readings: np.ndarray, labels: NDArray[np.int64], dataset: Dataset
     ) -> StringEvaluation:
         """All strings, as read and as they are."""
         return StringEvaluation(loss, self.labellings(readings), unpad(labels))

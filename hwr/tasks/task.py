@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hwr.data.dataset import Dataset
 from hwr.registry import Registry
 from tinynn.tensor import Tensor
 
@@ -73,9 +74,9 @@ class Task(Protocol):
         """Whether each image is read right: (N,)."""
 
     def result(
-        self, loss: float, readings: np.ndarray, labels: NDArray[np.int64], classes: int
+        self, loss: float, readings: np.ndarray, labels: NDArray[np.int64], dataset: Dataset
     ) -> Result:
-        """All images of a dataset together; `loss` is their mean."""
+        """All images of a dataset together, in its order; `loss` is their mean."""
 
 
 tasks: Registry[Task] = Registry("task")

@@ -126,16 +126,16 @@ def test_iam_keeps_forms_apart_for_writers(write: Write, iam: dict[str, bytes | 
     pytest.importorskip("cv2")
     folder = write(iam)
 
-    def parts(prefix: str) -> list[hwr.data.Strings]:
-        names = (f"{prefix}{split}" for split in ("train", "validation", "test"))
-        return [hwr.data.load_strings("iam-writers50", split=n, data_dir=folder) for n in names]
+    def parts(name: str) -> list[hwr.data.Strings]:
+        splits = "train", "validation", "test"
+        return [hwr.data.load_strings(name, split=s, data_dir=folder) for s in splits]
 
-    apart = parts("")
+    apart = parts("iam-writers50")
     forms = [{*part.groups["form"]} for part in apart]
     assert not forms[0] & forms[1] | forms[0] & forms[2] | forms[1] & forms[2]
     assert [len({*part.groups["writer"]}) for part in apart] == [50, 50, 50]
     assert apart[0].images[0].shape[0] == 113
-    paper = parts("paper-")
+    paper = parts("iam-writers50-paper")
     assert {*paper[0].groups["form"]} & {*paper[2].groups["form"]}
     assert sum(map(len, paper)) == sum(map(len, apart)) == 400
 
