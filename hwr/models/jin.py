@@ -50,9 +50,7 @@ class JinWriters(nn.Module):
         )
         side = SMALL // 2 // 2**layers  # of the last maps
         widths = (side * side * maps[-1], 512, 256, classes)
-        self.fcs = nn.ModuleList(
-            nn.Linear(*pair, generator=generator) for pair in pairwise(widths)
-        )
+        self.fcs = nn.ModuleList(nn.Linear(*pair, generator=generator) for pair in pairwise(widths))
         rates = DROPOUT if dropout else (0.0,) * len(DROPOUT)
         self.dropouts = nn.ModuleList(nn.Dropout(rate, generator=generator) for rate in rates)
         keras.initialise(self, generator)

@@ -77,6 +77,8 @@ def parameters(model: Module) -> int:
         ("plain50", {}, 20_745_674),
         ("mlp", {}, 669_706),
         ("arora-cnn", {}, 1_199_882),
+        ("jin-writers", {"classes": 50}, 827_186),
+        ("jin-writers", {"classes": 50, "layers": 4}, 312_146),
         ("zhang-cnn", {}, 296_746),
         ("zhang-cnn", {"padding": "same"}, 403_242),
         ("simple-rnn", {}, 21_386),

@@ -27,6 +27,8 @@ COUNTS = {  # as these files hold them, what is left out as a repetition being g
     "photo-alnum36": {"train": 4_596, "test": 1_142},
     "orand-car-a-boxes": {"train": 1_080, "test": 128},
     "captcha": {"train": 832, "test": 208},
+    "digit-photos": {"train": 29, "test": 14},
+    "digit-photos-paper": {"train": 27, "test": 16},
 }
 FIRST = {  # of the first split: what its first images show
     "mnist": "50419",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -138,6 +139,21 @@ def test_iam_keeps_forms_apart_for_writers(write: Write, iam: dict[str, bytes | 
     paper = parts("iam-writers50-paper")
     assert {*paper[0].groups["form"]} & {*paper[2].groups["form"]}
     assert sum(map(len, paper)) == sum(map(len, apart)) == 400
+
+
+def test_the_writers_of_iam_are_trained_on(
+    cli: Callable[..., Any], write: Write, iam: dict[str, bytes | str]
+) -> None:
+    pytest.importorskip("cv2")
+    folder = write(iam)
+    options = ["--data-dir", folder, "--epochs", 1, "--limit-batches", 2, "--threads", 1]
+    run = cli("train", "--recipe", "jin-writers", *options, "--output-dir", "run")
+    assert run.code == 0, run.err
+    assert "827,186 parameters" in run.out
+    assert "validation loss" in run.out  # on the dataset's own part
+    values = json.loads(cli("evaluate", "run", "--json").out)
+    assert values["total"] == values["lines_total"] == 50  # lines as wide as high: a patch each
+    assert values["lines_right"] == values["correct"]
 
 
 def test_iam_as_it_circulates_without_texts(write: Write, iam: dict[str, bytes | str]) -> None:

@@ -195,7 +195,7 @@ def test_a_loader_composes_anew_in_every_epoch(mnist: Dataset) -> None:
 
 @pytest.mark.parametrize(
     ("options", "parameters", "multiply_adds"),
-    [({}, 291_211, 215_719_936), (SMALL, 73_803, 53_268_480)],
+    [({}, 291_211, 181_116_928), (SMALL, 73_803, 44_486_656)],
 )
 def test_sizes_of_the_dense_network(
     options: dict[str, Any], parameters: int, multiply_adds: int
@@ -205,6 +205,20 @@ def test_sizes_of_the_dense_network(
     assert sum(p.size for p in model.parameters()) == parameters
     assert sum(row.parameters for row in rows) == parameters
     assert sum(row.multiply_adds for row in rows) == multiply_adds
+
+
+def test_a_transition_may_take_the_mean_first() -> None:
+    transition = models.zhan.Transition(6, 4, generator=np.random.default_rng(0)).eval()
+    x = tn.Tensor(np.random.default_rng(1).normal(size=(2, 5, 9, 6)).astype(np.float32))
+    last = F.avg_pool2d(transition.conv(transition.norm(x, relu=True)), 2)
+    np.testing.assert_allclose(transition(x).numpy(), last.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_blocks_of_different_depth() -> None:
+    model = models.create("zhan-dense", seed=0, **{**TINY, "layers": (1, 2, 3)})
+    assert [len(block.convs) for block in (model.block1, model.block2, model.block3)] == [1, 2, 3]
+    with pytest.raises(UserError, match=r"layers is \(1, 2\), expected one number or three"):
+        models.create("zhan-dense", layers=(1, 2))
 
 
 @pytest.mark.parametrize("height", [8, 17, 32, 48])
