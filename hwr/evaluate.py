@@ -88,8 +88,8 @@ def outputs(
 
 def split_loader(config: Config, split: str, augment: Augment | None = None) -> Loader:
     """The batches of one split ("train" or "test"), prepared as the run prepared its images."""
-    lines = load_split(config, split)
-    dataset = arrange(config.recipe, lines, load_classes(config))
+    found = load_split(config, split)
+    dataset = arrange(config.recipe, found, config.facts.get("class_names", ()))
     return reading_loader(config.recipe, dataset, augment)
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 import tinynn as tn
-from hwr import data
+from hwr import data, train
 from hwr.config import Config
-from hwr.data import Dataset, Strings
+from hwr.data import Dataset, Loader, Strings
 from hwr.data.lines import Canvas, Patches
 from hwr.errors import DataError, UserError
 from hwr.evaluate import load_split
@@ -218,6 +218,27 @@ def test_strings_of_files_are_learnt_read_and_drawn(
         assert refused.code == 2
         assert "reads strings, and" in refused.err
         assert "evaluate RUN --misread PNG" in refused.err
+
+
+def test_no_test_line_is_seen_before_the_end_of_training(
+    cli: Cli, codes: Path, bars: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, epoch = train.fit, Loader.epoch
+    seen: list[str] = []
+
+    def watched_epoch(loader: Loader, *args: Any) -> Any:
+        seen.append(loader.dataset.split)
+        return epoch(loader, *args)
+
+    def watched_fit(*args: Any) -> bool:
+        with monkeypatch.context() as patch:
+            patch.setattr(Loader, "epoch", watched_epoch)
+            return fit(*args)
+
+    monkeypatch.setattr(train, "fit", watched_fit)
+    options = ["--recipe", "bars", "--data-dir", codes, "--threads", 1, "--epochs", 1]
+    assert cli("train", *options, "--output-dir", "run").code == 0
+    assert seen == ["train", "train"]  # an epoch of training, and its validation
 
 
 def test_fine_tuning_begins_with_trained_weights(cli: Cli, codes: Path, bars: Recipe) -> None:
