@@ -156,6 +156,41 @@ def test_the_writers_of_iam_are_trained_on(
     assert values["lines_right"] == values["correct"]
 
 
+def test_lines_of_photographed_digits(write: Write, picture: Picture) -> None:
+    pytest.importorskip("cv2")
+
+    def entry(writer: str, turn: str | None, *boxes: list[int]) -> dict[str, Any]:
+        digits = [{"label": 7, "row": 0, "box": box} for box in boxes]
+        rows = ["7" * len(boxes), "123"]  # the second row has no boxes
+        return {"rows": rows, "writer_id_guess": writer, "rotate_to_read": turn, "digits": digits}
+
+    table = {f"{writer}{i}.png": entry(writer, None, [5, 5, 8, 10], [20, 4, 8, 10])
+             for writer in "ab" for i in range(2)}  # fmt: skip
+    table["c0.png"] = entry("c", "ccw", [5, 30, 9, 20])
+    photos = {f"images/{name}": picture(i, 40, 50) for i, name in enumerate(table)}
+    folder = write({**photos, "labels.json": json.dumps(table)})
+    names = "digit-photos", "digit-photos-paper"
+    for name in names:
+        train, test = (hwr.data.load_strings(name, split=s, data_dir=folder)
+                       for s in ("train", "test"))  # fmt: skip
+        assert (len(train), len(test)) == (3, 2)
+        assert set(train.texts + test.texts) == {"77", "7"}
+        assert {*test.groups["writer"]} == {"a", "b"}  # a writer of one photograph is trained on
+        assert not {*train.groups["photo"]} & {*test.groups["photo"]}
+        assert train.images[0].shape == (15, 27)  # 11 x 23 of boxes, 2 of margin
+        assert train.images[0].min() == 0
+        shape = next(i.shape for i, t in zip(train.images, train.texts) if t == "7")
+        assert shape == (23, 15)  # cut off where the page ends
+    for change, message in [
+        (entry("c", "left", [5, 5, 9, 9]), "turns c0.png 'left', expected null, ccw, cw, 180"),
+        (entry("c", None, [45, 5, 9, 9]), "a box lies outside c0.png of 40 x 50 pixels"),
+        ({"rows": ["7"]}, "is not name: rows, writer_id_guess, rotate_to_read"),
+    ]:
+        write({"labels.json": json.dumps({**table, "c0.png": change})})
+        with pytest.raises(DataError, match=message):
+            hwr.data.load_strings("digit-photos", split="train", data_dir=folder)
+
+
 def test_iam_as_it_circulates_without_texts(write: Write, iam: dict[str, bytes | str]) -> None:
     pytest.importorskip("cv2")
     pictures = {f"data_subset/{Path(n).name}": v for n, v in iam.items() if n.endswith("png")}
