@@ -16,7 +16,7 @@ from hwr.errors import DataError
 
 @register(
     name="captcha",
-    title="verification codes of 5 characters, generated; or any folder of CODE.png",
+    title="verification codes of 5 characters, generated; or a folder of CODE.png",
     kind="strings",
     splits={"train": 832, "test": 208},
     classes=19,

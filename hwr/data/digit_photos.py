@@ -99,7 +99,7 @@ NOTES = {
 for _name, _by in (("digit-photos", "photo"), ("digit-photos-paper", "line")):
     register(
         name=_name,
-        title=f"photographed lines of digits by a few writers, divided by {_by}s",
+        title=f"photographed lines of digits, divided by {_by}s",
         kind="strings",
         splits=dict.fromkeys(SHARES),
         classes=10,

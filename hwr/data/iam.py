@@ -138,8 +138,8 @@ def _fields(files: Files, path: str, least: int) -> list[list[str]]:
 
 for _name, _title in (
     ("iam", "English sentences of 657 writers, to read"),
-    ("iam-writers50", "the 50 writers of IAM with most sentences, to tell apart, by forms"),
-    ("iam-writers50-paper", "the same 50 writers, divided by sentences as Jin, Qian and Wang do"),
+    ("iam-writers50", "50 writers of IAM to tell apart, divided by forms"),
+    ("iam-writers50-paper", "the same 50 writers, divided by sentences as in the paper"),
 ):
     register(
         name=_name,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.data.dataset import Dataset
-from hwr.data.images import ink, opencv, to_height
+from hwr.data.images import ink, to_height
 from hwr.data.strings import Strings
 from hwr.errors import DataError, UserError
 from hwr.strings import pad
@@ -69,7 +69,8 @@ class Canvas:
         As large as fits, aspect kept, area resampling (linear if it grows), in the middle, the
         paper taken away by `images.ink`.
         """
-        cv2 = opencv()
+        import cv2
+
         h, w = line.shape
         scale = self.fill * min(self.height / h, self.width / w)
         down, across = max(1, round(h * scale)), max(1, round(w * scale))

@@ -39,10 +39,10 @@ class Synthesis:
     """How strings are written. Ranges are (least, most); pixels are those of a line 32 high.
 
     A string has a slant, size, gap, line, ink and paper of its own, and each digit deviates a
-    little. With negative gaps digits touch and overlap; `pitch`, half the height of MNIST's digits
-    as in print, whatever is read of it, keeps a narrow one from vanishing
-    in its neighbour. A string too long for the width is moved closer together. White on black, as
-    MNIST.
+    little. With negative gaps digits touch and overlap; `pitch` keeps a narrow one from vanishing
+    in its neighbour: half the height of MNIST's digits, about what figures of print take; no
+    reading decided it. A string too long for the width is moved closer together. White on black,
+    as MNIST.
 
     Raises UserError for sizes, lengths and ranges that make no string.
     """

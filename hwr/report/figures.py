@@ -226,21 +226,24 @@ def compared(figure: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def several_curves(figure: Any, runs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> None:
-    """Training loss and validation accuracy by epoch: a colour a name, a line a run of it."""
+    """Training loss and validation accuracy, if any, by epoch: a colour a name, a line a run."""
     from matplotlib import colormaps
     from matplotlib.ticker import LogLocator
 
+    named = {"train_loss": (1, "Training loss (nats)")}
+    if any("validation_accuracy" in e for of in runs.values() for epochs in of for e in epochs):
+        named["validation_accuracy"] = (100, "Validation accuracy (%)")
     figure.set_size_inches(9.5, 3.6)
     colors = colormaps["viridis"](np.linspace(0, 0.9, len(runs)))
-    panels = plain_row(figure.subplots(1, 2))
+    panels = plain_row(figure.subplots(1, len(named), squeeze=False).ravel())
     for (name, repeats), color in zip(runs.items(), colors):
-        for axes, key, scale in zip(panels, ("train_loss", "validation_accuracy"), (1, 100)):
+        for axes, (key, (scale, _)) in zip(panels, named.items()):
             for i, epochs in enumerate(repeats):
                 points = [(e["epoch"], scale * e[key]) for e in epochs if key in e]
                 if points:
                     axes.plot(*zip(*points), "o-", color=color, lw=1.3, ms=3, alpha=0.85,
                               label=None if i else name)  # fmt: skip
-    for axes, title in zip(panels, ("Training loss (nats)", "Validation accuracy (%)")):
+    for axes, (_, title) in zip(panels, named.values()):
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(axis="y", color=GRID, lw=0.6)
         axes.set_xlabel("epoch")
@@ -251,7 +254,10 @@ def several_curves(figure: Any, runs: Mapping[str, Sequence[Sequence[Mapping[str
     panels[0].yaxis.set_major_formatter("{x:g}")
     panels[0].minorticks_off()
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    across = 4 if max(map(len, labels)) < 24 else 2
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=across, frameon=False, fontsize=9
+    )
 
 
 def plain_row(panels: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from hwr import data, train, trials
 from hwr import reproduce as reproduce_module
 from hwr.data import Loader
 from hwr.recipes import Recipe, Row, Table, recipes, tables
-from hwr.report import style
+from hwr.report import figures, style
 from hwr.reproduce import duration
 from hwr.svm import fit
 from hwr.tabulate import interval
@@ -341,6 +341,13 @@ def test_svms_need_scikit_learn_before_anything_is_trained(
 def test_a_row_of_an_earlier_epoch_has_no_svm() -> None:
     with pytest.raises(ValueError, match="are for the last epoch"):
         Row(label="early", recipe=LONG, epoch=1, classifier="rbf-svm")
+
+
+def test_curves_of_runs_that_hold_nothing_out_are_drawn() -> None:
+    pytest.importorskip("matplotlib")
+    epochs = [{"epoch": n, "train_loss": 1 / n} for n in (1, 2)]
+    drawn = style.draw_png(figures.several_curves, {"a": [epochs], "b": [epochs]})
+    assert drawn.startswith(b"\x89PNG")
 
 
 # Those of lines of writing have theirs in test_lines.py: MNIST's digits do not feed them.
