@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -254,6 +255,9 @@ def draw_misread(path: Path, loader: Loader, result: Result, classes: Sequence[s
 
     if not isinstance(result, StringEvaluation):
         raise UserError("--misread is for runs that read strings; for others: python -m hwr.report")
+    if result.correct == result.total:
+        print(f"no string is misread: {path} is not drawn", file=sys.stderr)
+        return
     write_atomic(path, picture(loader, result, classes))
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.data import Loader
-from hwr.errors import UserError
 from hwr.report.figures import show_image
 from hwr.report.style import FLOOR, THEIRS, draw_png
 from hwr.strings import text
@@ -20,13 +19,8 @@ Entry = tuple[NDArray[np.uint8], str, str]  # image, label, reading
 
 
 def picture(loader: Loader, result: StringEvaluation, classes: Sequence[str]) -> bytes:
-    """A PNG of up to `MOST` misread strings, spread evenly over the dataset.
-
-    UserError if none is misread.
-    """
+    """A PNG of up to `MOST` of the misread strings, of which there are some, spread evenly."""
     wrong = np.flatnonzero(result.distances)
-    if not wrong.size:
-        raise UserError("no string is misread, so there is nothing to draw; leave --misread out")
     chosen = set(wrong[np.linspace(0, len(wrong) - 1, min(MOST, len(wrong))).astype(int)].tolist())
     entries: list[Entry] = []
     at = 0

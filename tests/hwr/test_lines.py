@@ -19,7 +19,7 @@ from hwr.data import Dataset, Loader, Strings
 from hwr.data.lines import Canvas, Patches
 from hwr.errors import DataError, UserError
 from hwr.evaluate import load_split
-from hwr.recipes import Recipe, Row, Table, recipes
+from hwr.recipes import Recipe, Row, Table, recipes, tables
 from hwr.string_reader import StringReader, read_string
 from hwr.tasks import Classification
 from hwr.trials import trials_of
@@ -284,3 +284,16 @@ def test_data_of_another_kind_are_refused(codes: Path) -> None:
     tells = Config(recipe=replace(recipes.get("fast"), dataset="captcha"), data_dir=str(codes))
     with pytest.raises(UserError, match="captcha holds strings, not characters"):
         load_split(tells, "train")
+
+
+def test_reproduce_draws_what_strings_misread(
+    cli: Cli, codes: Path, bars: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    row = Row(label="bars", recipe=replace(bars, epochs=1))
+    table = Table(name="bars", title="Bars", paper="", note="", rows=(row,), seeds=(0,))
+    monkeypatch.setitem(tables._entries, "bars", table)
+    run = cli("reproduce", "bars", "--data-dir", codes, "--threads", 1, "--output-dir", "out")
+    assert run.code == 0, run.err
+    assert Path("out/bars/bars-epochs-1-seed-0/misread.png").exists()
+    assert "misread.png" in Path("out/bars/index.md").read_text()
