@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from hwr import command
 from hwr.errors import UserError
-from hwr.files import write_atomic
+from hwr.files import make_folder, write_atomic
 from tinynn.backend import backend_names
 from tinynn.kernels.threads import usable_cpus
 
 if TYPE_CHECKING:
+    from hwr.vision.photograph import Photograph
     from hwr.vision.reader import Reader
 
 STDIN = "-"
@@ -35,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
                    help="files, folders or patterns; - is standard input")  # fmt: skip
     p.add_argument("--output-dir", type=Path, metavar="DIR",
                    help="where to write (default: beside each photograph)")  # fmt: skip
+    p.add_argument("--string", action="store_true",
+                   help="each image is one string, read as a whole by --model, a run that reads "
+                   "strings; nothing is written")  # fmt: skip
     p.add_argument("--json", action="store_true",
                    help="print the result as JSON and nothing else; write files only if "
                    "--output-dir or --explain is given")  # fmt: skip
@@ -58,10 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     require_cv2().setNumThreads(args.threads)
     paths = find_photographs(args.images)
-    outputs = plan(args, paths)
     import tinynn as tn
 
     with tn.use_backend(args.backend):
+        if args.string:
+            return read_strings(args, paths)
+        outputs = plan(args, paths)
         reader = make_reader(args.model)
         pages, failures = [], 0
         for path in paths:
@@ -112,26 +118,44 @@ def plan(args: argparse.Namespace, paths: Sequence[Path]) -> dict[Path, dict[str
     return plans
 
 
-def make_folder(folder: Path) -> None:
-    """Make the output folder. UserError if that cannot be done."""
-    from hwr.files import cannot_write
+def read_strings(args: argparse.Namespace, paths: Sequence[Path]) -> int:
+    """Read each image as one string, without cutting it into digits."""
+    from hwr.string_reader import StringReader
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    if args.model is None:
+        raise UserError(
+            "--string needs --model, a run that reads strings; train one: "
+            "python -m hwr.train --recipe zhan-strings"
+        )
+    reader = StringReader(args.model)
+    found = []
+    for path in paths:
+        reading = reader.read(photograph(path).image)
+        found.append({"image": str(path), **vars(reading)})
+        if not args.json:
+            where = f"{path}: " if len(paths) > 1 else ""
+            print(f"{where}{reading.text}  ({100 * reading.probability:.1f} %)", flush=True)
+    if args.json:
+        print(json.dumps(found[0] if len(found) == 1 else found))
+    return 0
 
 
-def read_one(
-    reader: Reader, path: Path, outputs: dict[str, Path], args: argparse.Namespace, *, many: bool
-) -> dict[str, Any]:
-    """Read one photograph, write its files, print its numbers; returns the object for JSON."""
+def photograph(path: Path) -> Photograph:
+    """The image in a file, or on standard input. UserError if it is none."""
     from hwr.vision.photograph import decode, read_bytes
 
     data = sys.stdin.buffer.read() if str(path) == STDIN else read_bytes(path)
     photo = decode(data, str(path))
     if photo.note:
         print(photo.note, file=sys.stderr)
+    return photo
+
+
+def read_one(
+    reader: Reader, path: Path, outputs: dict[str, Path], args: argparse.Namespace, *, many: bool
+) -> dict[str, Any]:
+    """Read one photograph, write its files, print its numbers; returns the object for JSON."""
+    photo = photograph(path)
     seen = reader.examine(photo.image)
     page = {"image": str(path), **enlarged(seen.page, photo.reduced)}
     if "picture" in outputs:

@@ -25,7 +25,7 @@ from hwr import checkpoint, command
 from hwr.data import Loader
 from hwr.errors import UserError
 from hwr.evaluate import evaluate, load_run, reading_loader, split_loader
-from hwr.files import write_atomic
+from hwr.files import make_folder, write_atomic
 from hwr.run import split_data
 from hwr.statistics import wilson_interval
 from hwr.vision.classifier import DIGITS, FACTS, WEIGHTS, from_run
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     facts |= measure(logits, held_out.labels, weights)
     test = evaluate(model, test_images)
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+    make_folder(args.output_dir)
     checkpoint.save_weights(args.output_dir / WEIGHTS, model, {"recipe": recipe.name})
     facts |= {
         "test_accuracy_as_trained": as_trained.accuracy,

@@ -204,6 +204,11 @@ def test_strings_of_files_are_learnt_read_and_drawn(
         texts.append((reading.text, path.stem))
     assert sum(read == code for read, code in texts) > 0.7 * len(texts)
     assert read_string(image, Path("run")) == (reading.text, reading.probability)
+    shown = cli("predict", "--string", path, "--model", "run", "--json")
+    assert json.loads(shown.out)["text"] == reading.text, shown.err
+    unnamed = cli("predict", "--string", path)
+    assert unnamed.code == 2
+    assert "--string needs --model, a run that reads strings" in unnamed.err
     with pytest.raises(UserError, match=r"an image of a string is uint8 .* not float64 \(3, 3\)"):
         reader.read(np.zeros((3, 3)))
 
