@@ -41,6 +41,7 @@ Rng = np.random.Generator
     size="28x28",
     licence="as MNIST",
     source="made here from MNIST",
+    obtain="it is made of the MNIST inside the package",
     layout="MNIST's files",
     marker=("t10k-images-idx3-ubyte*",),
     folder="mnist",

@@ -60,7 +60,10 @@ def config(model: str, **options: Any) -> Config:
 
 def create(name: str, **options: Any) -> Module:
     """A narrow model whose batch norms have seen a batch."""
-    model = models.create(name, seed=0, **(NARROW.get(name, {}) | options))
+    options = {"classes": 10} | NARROW.get(name, {}) | options
+    if "size" in models.options_of(name):
+        options["size"] = 28
+    model = models.create(name, seed=0, **options)
     with tn.no_grad():
         x = np.random.default_rng(0).normal(size=(8, 28, 28, 1)).astype(np.float32)
         model.train()(tn.Tensor(x))

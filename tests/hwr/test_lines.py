@@ -300,5 +300,5 @@ def test_reproduce_draws_what_strings_misread(
     monkeypatch.setitem(tables._entries, "bars", table)
     run = cli("reproduce", "bars", "--data-dir", codes, "--threads", 1, "--output-dir", "out")
     assert run.code == 0, run.err
-    assert Path("out/bars/bars-epochs-1-seed-0/misread.png").exists()
+    assert Path("out/reports/bars-epochs-1-seed-0/misread.png").exists()
     assert "misread.png" in Path("out/bars/index.md").read_text()

@@ -37,7 +37,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
 }
 STRINGS = {"zhan-dense"}  # models that read strings have their tests in test_strings.py
 CASES = [
-    (name, options)
+    (name, options | ({"size": 28} if "size" in models.options_of(name) else {}))
     for name in models.models.names()
     if name not in STRINGS
     for options in SMALL.get(name, [{}])

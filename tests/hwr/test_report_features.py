@@ -25,7 +25,9 @@ NAMES = [str(i) for i in range(10)]
 def small(name: str) -> tuple[Any, tuple[int, int, int]]:
     """A model by name, narrow where it can be, and the images it reads."""
     size = 32 if name == "efficientnet-b0" else 28
-    return models.create(name, seed=0, **SMALL.get(name, {})), (size, size, 1)
+    options = SMALL.get(name, {}) | {"classes": 10}
+    options |= {"size": size} if "size" in models.options_of(name) else {}
+    return models.create(name, seed=0, **options), (size, size, 1)
 
 
 @pytest.mark.parametrize("name", [n for n in models.models.names() if n != "zhan-dense"])
