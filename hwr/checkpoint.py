@@ -37,7 +37,11 @@ def kept(epoch: int) -> str:
 
 def create_run(folder: Path, config: Config) -> None:
     """Make a run folder. UserError if it holds a run already, or cannot be written."""
-    if (make_folder(folder) / CONFIG).exists():
+    try:
+        taken = (make_folder(folder) / CONFIG).exists()
+    except OSError as error:  # a name too long
+        raise cannot_write(folder, error) from error
+    if taken:
         raise UserError(
             f"{folder} already holds a run; choose another --output-dir or, if the run was "
             f"interrupted, go on with it by --resume {folder}"
