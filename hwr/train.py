@@ -180,9 +180,8 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
     """Make the run folder or read the checkpoint to go on from; say what will run."""
     recipe, facts = run.config.recipe, run.config.facts
     path = folder / checkpoint.LAST
-    if not path.exists():
+    if is_new:  # read first: what is wrong with them must leave no folder behind
         load_initial_weights(run)
-    if is_new:
         checkpoint.create_run(folder, run.config)
     if path.exists():
         progress = checkpoint.load(path, run.model, run.optimizer, run.ema)
@@ -193,6 +192,8 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
                 f"{path}: its metadata do not say where training stood ({error})"
             ) from None
     else:
+        if not is_new:  # it was stopped before its first checkpoint
+            load_initial_weights(run)
         run.save(folder)
     checkpoint.rewind_metrics(folder, run.epoch)
     checkpoint.remove_leftovers(folder)
