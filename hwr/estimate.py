@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 
 import tinynn as tn
 from hwr.config import Config
+from hwr.data import datasets
 from hwr.run import Run, prepare
 from hwr.train import train_step
 
 STEPS = 3
 
 
+@dataclass(frozen=True)
+class Sample:
+    """A run to time steps of, and what it stands for."""
+
+    run: Run
+    images: int  # to train with
+
+    @property
+    def seconds(self) -> float:
+        """About the time that all its epochs take."""
+        config = self.run.config
+        batches = -(-self.images // config.recipe.batch_size)
+        if config.limit_batches is not None:
+            batches = min(batches, config.limit_batches)
+        return step_seconds(self.run) * batches * config.recipe.epochs
+
+
+def sample(config: Config) -> Sample:
+    """A run of this configuration. Test images stand in where those to train on must be made."""
+    recipe = config.recipe
+    entry = datasets.get(recipe.dataset)
+    if not entry.made:
+        run = prepare(config)
+        return Sample(run, len(run.loader.dataset))
+    images = (entry.splits["train"] or 0) - recipe.validation
+    return Sample(prepare(replace(config, train_size=None), "test"), config.train_size or images)
+
+
 def training_seconds(config: Config) -> float:
     """About the seconds that a run of this configuration trains, on this machine and backend."""
     with tn.use_backend(config.backend):
-        run = prepare(config)
-        return step_seconds(run) * run.batches * config.recipe.epochs
+        return sample(config).seconds
 
 
 def step_seconds(run: Run) -> float:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from hwr.config import Config
 from hwr.errors import DataError
-from hwr.estimate import step_seconds
+from hwr.estimate import sample
 from hwr.progress import clock
 from hwr.recipes import Recipe, recipes
-from hwr.run import prepare
 from tinynn.kernels.threads import usable_cpus
 
 
@@ -22,19 +21,18 @@ def describe(recipe: Recipe) -> str:
     """A recipe as the list shows it."""
     threads = usable_cpus()
     try:
-        run = prepare(Config(recipe=recipe, threads=threads))
+        found = sample(Config(recipe=recipe, threads=threads))
     except DataError as error:  # not fetched: the other recipes are still to be shown
         lines = {"paper": recipe.paper, "model": recipe.network, "data": f"not here: {error}"}
         return listed(recipe, lines | {"also": recipe.refinements, "note": recipe.note})
-    seconds = step_seconds(run) * run.batches * recipe.epochs
     claims = ", ".join(f"{a:g} % after {e} epochs" for e, a in recipe.claimed.items())
     lines = {
         "paper": recipe.paper,
-        "model": f"{recipe.network}, {run.config.facts['parameters']:,} parameters",
-        "data": f"{recipe.dataset}, {run.config.facts['train_images']:,} images to train, "
+        "model": f"{recipe.network}, {found.run.config.facts['parameters']:,} parameters",
+        "data": f"{recipe.dataset}, {found.images:,} images to train, "
         f"{recipe.validation:,} held out",
         "claimed": claims or "nothing",
-        "time": f"about {clock(seconds)} here, {recipe.epochs} epochs on {threads} threads",
+        "time": f"about {clock(found.seconds)} here, {recipe.epochs} epochs on {threads} threads",
         "also": recipe.refinements,
         "note": recipe.note,
     }

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("tables", nargs="*", metavar="TABLE", help="; ".join(tables.names()))
     p.add_argument("--all", action="store_true", help="every table")
     p.add_argument("--list", action="store_true", help="show the tables and how far they are")
+    p.add_argument("--pages", action="store_true", help="write the pages of what is done; no runs")
     p.add_argument("--report", action="store_true", help="join all results into one page")
     p.add_argument(
         "--budget",
@@ -101,7 +102,7 @@ def reproduce(chosen: Sequence[Table], args: argparse.Namespace) -> int:
         check_trials(trials, any_commit=args.any_commit)
     missing = {t.folder: t for trials in plans.values() for t in trials if not t.done}
     possible = [trial for trial in missing.values() if trial.possible]
-    left_out, code = run_all(possible, args.budget)
+    left_out, code = run_all([] if args.pages else possible, args.budget)
     for table in chosen:
         write_page(table, plans[table.name], args)
     for name in sorted(set().union(*(t.absent for trials in plans.values() for t in trials))):

@@ -142,8 +142,11 @@ class Run:
         )
 
 
-def prepare(config: Config) -> Run:
-    """Data, model, optimiser and schedule, everything drawn from the seed."""
+def prepare(config: Config, split: str = "train") -> Run:
+    """Data, model, optimiser and schedule, everything drawn from the seed.
+
+    `split` is the part of the dataset to train on.
+    """
     recipe = config.recipe
     if recipe.patience and not (recipe.validation or recipe.validation_split):
         raise UserError(
@@ -156,7 +159,7 @@ def prepare(config: Config) -> Run:
             "or train longer by --epochs"
         )
     task = tasks.get(recipe.task)
-    train, held_out = split_data(config)
+    train, held_out = split_data(config, split)
     config = with_data_facts(config, train, held_out)
     test = split_loader(config, "test")  # read now: bad data must not come to light after training
     loader = Loader(
@@ -185,10 +188,10 @@ def prepare(config: Config) -> Run:
     return Run(config, task, model, optimizer, schedule, ema, generator, loader, validation, test)
 
 
-def split_data(config: Config) -> tuple[Dataset, Dataset | None]:
+def split_data(config: Config, split: str = "train") -> tuple[Dataset, Dataset | None]:
     """The images to train with, and those held out to choose the best weights by."""
     recipe = config.recipe
-    found: Any = load_split(config, "train")  # characters or lines: both divide alike
+    found: Any = load_split(config, split)  # characters or lines: both divide alike
     kept: Any = None
     classes = classes_of(recipe, found)
     if recipe.validation_split:

@@ -49,6 +49,7 @@ class Entry:
     obtain: str = ""  # how to get it, where no address gives it to everyone
     note: str = ""  # what a reader of results must know
     shipped: bool = False  # inside the package
+    made: bool = False  # its training images are made when loaded, which takes minutes
     load: Load
 
     @property

@@ -46,6 +46,7 @@ Rng = np.random.Generator
     marker=("t10k-images-idx3-ubyte*",),
     folder="mnist",
     shipped=True,
+    made=True,
 )
 def load(split: str, data_dir: Path | None = None) -> Dataset:
     """`"train"`: MNIST photographed, and no digits; `"test"`: MNIST's test images as they are.

@@ -94,6 +94,7 @@ def cli(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Result]]:
     """Run a command in this process, in the test's folder: `cli("train", "--epochs", 1)`."""
+    tn.get_backend("numpy")  # imported now: no kernel is compiled between a command's lines
     monkeypatch.chdir(tmp_path)
     threads = tn.get_num_threads()
 
@@ -153,6 +154,13 @@ def spawn(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
         process.kill()
         with process:  # closes the pipes and waits
             pass
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder that HWR_TEST_DATA names, else one beside the project; it need not exist."""
+    named = os.environ.get("HWR_TEST_DATA")
+    return Path(named) if named else Path(hwr.__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="session")

@@ -161,7 +161,6 @@ def test_optdigits_must_be_unpacked(write: Write) -> None:
 
 
 def test_gujarati_and_its_repetitions(write: Write, picture: Picture, zipped: Zipped) -> None:
-    pytest.importorskip("cv2")
     images = RNG.integers(0, 256, (50, 28, 28), dtype=np.uint8)
     images[1] = images[0]  # the same digit twice
     images[3] = images[2]
@@ -191,7 +190,6 @@ def classes(picture: Picture) -> dict[str, bytes | str]:
 def test_a_folder_of_classes_is_split_by_class(
     write: Write, classes: dict[str, bytes | str], zipped: Zipped
 ) -> None:
-    pytest.importorskip("cv2")
     folder = write(classes)
     test = hwr.data.load("folder", split="test", data_dir=folder)
     assert test.classes == ("9", "10", "ka")
@@ -207,7 +205,6 @@ def test_a_folder_of_classes_is_split_by_class(
 
 
 def test_a_copy_never_stands_on_both_sides(write: Write, classes: dict[str, bytes | str]) -> None:
-    pytest.importorskip("cv2")
     folder = write({**classes, **{f"ka/copy{i}.png": classes[f"ka/{i}.png"] for i in range(10)}})
     parts = [hwr.data.load("folder", split=s, data_dir=folder) for s in ("train", "test")]
     assert [len(part) for part in parts] == [24, 6]
@@ -215,7 +212,6 @@ def test_a_copy_never_stands_on_both_sides(write: Write, classes: dict[str, byte
 
 
 def test_a_folder_may_bring_its_own_split(write: Write, picture: Picture) -> None:
-    pytest.importorskip("cv2")
     files = {f"{s}/{c}/1.png": picture(i) for i, (s, c) in enumerate(
         [("train", "a"), ("train", "b"), ("test", "a"), ("test", "b")])}  # fmt: skip
     folder = write({**files, "train/a/2.png": picture(7)})
@@ -231,7 +227,6 @@ def test_a_folder_may_bring_its_own_split(write: Write, picture: Picture) -> Non
 
 
 def test_folders_that_are_not_right(write: Write, classes: dict[str, bytes | str]) -> None:
-    pytest.importorskip("cv2")
     folder = write(classes)
     (folder / "empty").mkdir()
     with pytest.raises(DataError, match=r"class folder .*empty is empty; fill it or remove it"):
@@ -251,7 +246,6 @@ def test_folders_that_are_not_right(write: Write, classes: dict[str, bytes | str
 
 
 def test_chars74k(tmp_path: Path, picture: Picture) -> None:
-    pytest.importorskip("cv2")
     (tmp_path / "data").mkdir()
     with tarfile.open(tmp_path / "data" / "KannadaHnd.tgz", "w:gz") as tar:
         for c in (1, 2, 10):
@@ -266,7 +260,6 @@ def test_chars74k(tmp_path: Path, picture: Picture) -> None:
 
 
 def test_odia_letters_name_the_classes(write: Write, picture: Picture, zipped: Zipped) -> None:
-    pytest.importorskip("cv2")
     files = {f"{c}/{i}.jpg": picture(10 * c + i) for c in range(3) for i in range(5)}
     folder = write({
         "odia_label.csv": "\ufeffclass,label,class,label\n0,ଅ,2,ଇ\n1,ଆ,,\n",
@@ -281,7 +274,6 @@ def test_odia_letters_name_the_classes(write: Write, picture: Picture, zipped: Z
 def test_photographed_characters(
     write: Write, picture: Picture, zipped: Zipped, name: str, count: int
 ) -> None:
-    pytest.importorskip("cv2")
     files = {f"{kind}_{c}_{i}.png": picture(hash_of(c, i)) for kind, c in
              [("SMALL", "a"), ("CAP", "A"), ("DIGIT", "7")] for i in range(5)}  # fmt: skip
     lines = [f"{file},{file.split('_')[1]}" for file in files]
@@ -339,7 +331,6 @@ def test_files_that_are_not_right_are_named(
 def test_archives_that_are_too_large_are_refused(
     write: Write, picture: Picture, zipped: Zipped, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("cv2")
     inside = {f"a/{i}.png": picture(i) for i in range(5)}
     folder = write({"all.zip": zipped(inside)})
     monkeypatch.setattr(archive, "MAX_FILE_BYTES", 20)
@@ -357,7 +348,6 @@ def test_archives_that_are_too_large_are_refused(
 
 
 def test_what_a_folders_parts_share_is_left_out_of_training(write: Write, picture: Picture) -> None:
-    pytest.importorskip("cv2")
     files = {f"{s}/{c}/{i}.png": picture(n) for n, (s, c, i) in enumerate(
         [("train", "a", 0), ("train", "a", 1), ("train", "b", 0), ("test", "a", 0)])}  # fmt: skip
     folder = write({**files, "test/b/0.png": files["train/a/1.png"]})

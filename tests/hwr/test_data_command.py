@@ -92,7 +92,6 @@ def test_what_is_not_here_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_show_draws_a_contact_sheet(cli: Cli, letters: Path) -> None:
-    pytest.importorskip("cv2")
     run = cli("data.__main__", "show", "folder", "--data-dir", letters, "--count", 13)
     assert run.code == 0, run.err
     assert "folder-train.png: 13 of the 32 images of folder train (split made here" in run.out
@@ -107,7 +106,6 @@ def test_show_draws_a_contact_sheet(cli: Cli, letters: Path) -> None:
 
 
 def test_show_draws_strings(cli: Cli, write: Write, picture: Callable[..., bytes]) -> None:
-    pytest.importorskip("cv2")
     folder = write({f"{c}{d}2.png": picture(ord(c), 24, 90) for c in "abcde" for d in "xyz"})
     command = ["data.__main__", "show", "captcha", "--data-dir", folder]
     run = cli(*command, "--split", "test", "--output", "sheet.png")
@@ -150,7 +148,6 @@ def test_fetch_without_an_address_is_refused(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_training_on_another_dataset(cli: Cli, letters: Path) -> None:
-    pytest.importorskip("cv2")
     run = cli(
         "train", "--model", "ahlawat-cnn", "--dataset", "folder", "--data-dir", letters,
         "--epochs", 1, "--batch-size", 8, "--output-dir", "run",
@@ -172,7 +169,6 @@ def test_training_on_another_dataset(cli: Cli, letters: Path) -> None:
 
 
 def test_what_is_typed_wins_over_the_dataset(cli: Cli, letters: Path) -> None:
-    pytest.importorskip("cv2")
     run = cli(
         "train", "--recipe", "zhang-efficientnet-b0", "--model", "mlp", "--dataset", "folder",
         "--data-dir", letters, "--validation", 5, "--epochs", 1, "--augment", "none",
@@ -186,7 +182,6 @@ def test_what_is_typed_wins_over_the_dataset(cli: Cli, letters: Path) -> None:
 
 
 def test_strings_cannot_be_trained_on_as_characters(cli: Cli, write: Write) -> None:
-    pytest.importorskip("cv2")
     from hwr.data.picture import png
 
     folder = write({f"{i}.png": png(np.zeros((9, 9, 1), np.uint8)) for i in range(5)})

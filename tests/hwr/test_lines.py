@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -25,7 +26,6 @@ from hwr.tasks import Classification
 from hwr.trials import trials_of
 from tinynn import state
 
-cv2 = pytest.importorskip("cv2")
 Cli = Callable[..., Any]
 TINY = {"stem": 8, "layers": 1, "growth": 4, "transition": 8}
 CODES = "12", "21", "11", "22", "121", "212"
@@ -214,7 +214,7 @@ def test_strings_of_files_are_learnt_read_and_drawn(
 
     short = cli("train", *options, "--epochs", 1, "--output-dir", "short")
     assert short.code == 0, short.err
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     drawn = cli("evaluate", "short", "--misread", "misread.png")
     assert drawn.code == 0, drawn.err
     assert Path("misread.png").read_bytes().startswith(b"\x89PNG")
@@ -294,7 +294,7 @@ def test_data_of_another_kind_are_refused(codes: Path) -> None:
 def test_reproduce_draws_what_strings_misread(
     cli: Cli, codes: Path, bars: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     row = Row(label="bars", recipe=replace(bars, epochs=1))
     table = Table(name="bars", title="Bars", paper="", note="", rows=(row,), seeds=(0,))
     monkeypatch.setitem(tables._entries, "bars", table)

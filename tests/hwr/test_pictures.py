@@ -2,8 +2,8 @@
 
 import struct
 from collections.abc import Callable
-from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,8 +12,6 @@ from hypothesis import strategies as st
 from hwr.data import images as pictures
 from hwr.data.picture import png
 from hwr.errors import DataError
-
-cv2: Any = pytest.importorskip("cv2")
 
 
 def encode(suffix: str, image: np.ndarray) -> bytes:

@@ -1,6 +1,5 @@
 """The real files of each dataset, where they are: shapes, counts, a known label, honest splits."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import hwr.data
 from hwr.data import Dataset, Strings, datasets, location
 from hwr.data.duplicates import compare
 
-REAL = Path(os.environ.get("HWR_TEST_DATA") or Path(__file__).parents[2].parent / "shared" / "data")
 COUNTS = {  # as these files hold them, what is left out as a repetition being gone
     "mnist": {"train": 60_000, "test": 10_000},
     "kannada-mnist": {"train": 60_000, "test": 10_000},
@@ -43,13 +41,11 @@ FIRST = {  # of the first split: what its first images show
 
 
 @pytest.mark.parametrize("name", COUNTS)
-def test_real_files(name: str) -> None:
+def test_real_files(name: str, real_data: Path) -> None:
     entry = datasets.get(name)
-    folder = None if entry.shipped else REAL
-    if folder is not None:
-        pytest.importorskip("cv2")
-        if not location.is_here(entry, folder):
-            pytest.skip(f"the files of {name} are not here")
+    folder = None if entry.shipped else real_data
+    if folder is not None and not location.is_here(entry, folder):
+        pytest.skip(f"the files of {name} are not here")
     found = {split: location.read(entry, split, folder) for split in entry.splits}
     assert {split: len(part) for split, part in found.items()} == COUNTS[name]
     labels = {}
@@ -76,18 +72,17 @@ def test_real_files(name: str) -> None:
         assert list(next(iter(labels.values()))[: len(known)]) == list(known)
 
 
-def test_the_images_of_cmaterdb_that_stand_in_both_parts_are_said() -> None:
-    if not location.is_here(datasets.get("bangla"), REAL):
+def test_the_images_of_cmaterdb_that_stand_in_both_parts_are_said(real_data: Path) -> None:
+    if not location.is_here(datasets.get("bangla"), real_data):
         pytest.skip("the files of bangla are not here")
-    train = hwr.data.load("bangla", split="train", data_dir=REAL)
+    train = hwr.data.load("bangla", split="train", data_dir=real_data)
     assert train.note == "7 of 5,000 also stand in test and are left out"
 
 
-def test_boxes_enclose_ink() -> None:
-    pytest.importorskip("cv2")
-    if not location.is_here(datasets.get("orand-car-a-boxes"), REAL):
+def test_boxes_enclose_ink(real_data: Path) -> None:
+    if not location.is_here(datasets.get("orand-car-a-boxes"), real_data):
         pytest.skip("the files of orand-car-a-boxes are not here")
-    data = hwr.data.load_strings("orand-car-a-boxes", split="test", data_dir=REAL)
+    data = hwr.data.load_strings("orand-car-a-boxes", split="test", data_dir=real_data)
     assert isinstance(data, Strings)
     assert data.boxes is not None
     for image, boxes in zip(data.images, data.boxes):

@@ -88,7 +88,7 @@ ROOT = Path("runs/reproduce")
 
 
 def test_a_table_sets_claimed_beside_measured(reproduce_with_pictures: Cli, cli: Cli) -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     done = reproduce_with_pictures("small", "--report")
     assert done.code == 0, done.err
     first, last, short = results(ROOT)["rows"]
@@ -133,6 +133,16 @@ def test_what_is_done_is_not_done_again(reproduce: Cli, monkeypatch: pytest.Monk
     monkeypatch.setattr(train, "train_step", fail)
     assert reproduce("small", "--seeds", 1).code == 0
     assert results(ROOT) == before
+
+
+def test_pages_are_written_without_a_run(reproduce: Cli) -> None:
+    assert reproduce("small", "--seeds", 1).code == 0
+    before = trained(ROOT)
+    shutil.rmtree(ROOT / "small")
+    assert reproduce("small", "--pages").code == 0
+    assert trained(ROOT) == before
+    assert (ROOT / "small" / "index.md").exists()
+    assert [len(row["accuracies"]) for row in results(ROOT)["rows"]] == [1, 1, 1]  # of two seeds
 
 
 def test_without_matplotlib_the_tables_are_written(reproduce: Cli) -> None:
@@ -257,7 +267,7 @@ def test_every_table_of_the_papers_can_be_planned(reproduce: Cli) -> None:
 @pytest.fixture
 def hybrids(monkeypatch: pytest.MonkeyPatch, small: Table) -> Table:
     """The small table with SVMs in place of the softmax, and one run whose data are not here."""
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="SVMs are scikit-learn's")
     rows = (
         Row(label="network", recipe=SHORT, claimed=50.0),
         Row(label="linear", recipe=SHORT, classifier="linear-svm"),
@@ -344,7 +354,7 @@ def test_a_row_of_an_earlier_epoch_has_no_svm() -> None:
 
 
 def test_curves_of_runs_that_hold_nothing_out_are_drawn() -> None:
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     epochs = [{"epoch": n, "train_loss": 1 / n} for n in (1, 2)]
     drawn = style.draw_png(figures.several_curves, {"a": [epochs], "b": [epochs]})
     assert drawn.startswith(b"\x89PNG")

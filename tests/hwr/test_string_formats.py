@@ -17,7 +17,6 @@ Zipped = Callable[[dict[str, bytes]], bytes]
 
 @pytest.mark.parametrize("part", ["a", "b"])
 def test_orand(write: Write, picture: Picture, part: str) -> None:
-    pytest.importorskip("cv2")
     base = f"ORAND-CAR-2014/CAR-{part.upper()}"
     images = {f"{base}/{part}_test_images/{part}_car_{i:06}.png": picture(i, 20, 30 + i)
               for i in range(3)}  # fmt: skip
@@ -46,7 +45,6 @@ def test_orand(write: Write, picture: Picture, part: str) -> None:
 
 
 def test_orand_with_boxes(write: Write, picture: Picture, zipped: Zipped) -> None:
-    pytest.importorskip("cv2")
     entry = {"width": 30, "height": 20, "digits": "42", "boxes": [[1, 2, 9, 9], [12, 2, 9, 9]]}
     files: dict[str, bytes | str] = {"val.zip": zipped({"a.jpg": picture(0, 20, 30)})}
     folder = write({**files, "val.json": json.dumps({"a.jpg": entry})})
@@ -66,7 +64,6 @@ def test_orand_with_boxes(write: Write, picture: Picture, zipped: Zipped) -> Non
 
 
 def test_cvl_strings(write: Write, picture: Picture) -> None:
-    pytest.importorskip("cv2")
     folder = write({
         "cvl-strings/train/25000-0164-08.png": picture(1),
         "cvl-strings-eval/0345-0200-01.png": picture(2),
@@ -81,7 +78,6 @@ def test_cvl_strings(write: Write, picture: Picture) -> None:
 
 
 def test_captcha(write: Write, picture: Picture) -> None:
-    pytest.importorskip("cv2")
     codes = [f"{a}{b}x" for a in "25" for b in "bcdef"]
     folder = write({f"{code}.png": picture(i) for i, code in enumerate(codes)})
     parts = [hwr.data.load_strings("captcha", split=s, data_dir=folder) for s in ("train", "test")]
@@ -110,7 +106,6 @@ def iam(picture: Picture) -> dict[str, bytes | str]:
 
 
 def test_iam_keeps_writers_apart_for_reading(write: Write, iam: dict[str, bytes | str]) -> None:
-    pytest.importorskip("cv2")
     folder = write(iam)
     splits = ("train", "validation", "test")
     parts = [hwr.data.load_strings("iam", split=split, data_dir=folder) for split in splits]
@@ -124,7 +119,6 @@ def test_iam_keeps_writers_apart_for_reading(write: Write, iam: dict[str, bytes 
 
 
 def test_iam_keeps_forms_apart_for_writers(write: Write, iam: dict[str, bytes | str]) -> None:
-    pytest.importorskip("cv2")
     folder = write(iam)
 
     def parts(name: str) -> list[hwr.data.Strings]:
@@ -144,7 +138,6 @@ def test_iam_keeps_forms_apart_for_writers(write: Write, iam: dict[str, bytes | 
 def test_the_writers_of_iam_are_trained_on(
     cli: Callable[..., Any], write: Write, iam: dict[str, bytes | str]
 ) -> None:
-    pytest.importorskip("cv2")
     folder = write(iam)
     options = ["--data-dir", folder, "--epochs", 1, "--limit-batches", 2, "--threads", 1]
     run = cli("train", "--recipe", "jin-writers", *options, "--output-dir", "run")
@@ -157,7 +150,6 @@ def test_the_writers_of_iam_are_trained_on(
 
 
 def test_lines_of_photographed_digits(write: Write, picture: Picture) -> None:
-    pytest.importorskip("cv2")
 
     def entry(writer: str, turn: str | None, *boxes: list[int]) -> dict[str, Any]:
         digits = [{"label": 7, "row": 0, "box": box} for box in boxes]
@@ -192,7 +184,6 @@ def test_lines_of_photographed_digits(write: Write, picture: Picture) -> None:
 
 
 def test_iam_as_it_circulates_without_texts(write: Write, iam: dict[str, bytes | str]) -> None:
-    pytest.importorskip("cv2")
     pictures = {f"data_subset/{Path(n).name}": v for n, v in iam.items() if n.endswith("png")}
     folder = write({**pictures, "forms_for_parsing.txt": iam["ascii/forms.txt"]})
     data = hwr.data.load_strings("iam-writers50", split="train", data_dir=folder)

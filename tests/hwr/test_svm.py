@@ -31,7 +31,7 @@ def clusters(count: int, images: int = 180, seed: int = 0) -> Labelled:
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_the_machine_decides_as_scikit_learn_does(kernel: str, count: int) -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="SVMs are scikit-learn's")
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
@@ -55,7 +55,7 @@ def test_the_machine_decides_as_scikit_learn_does(kernel: str, count: int) -> No
 
 @pytest.mark.parametrize("kernel", ["linear", "rbf"])
 def test_a_fitted_machine_survives_its_file(kernel: str, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="SVMs are scikit-learn's")
     features, labels = clusters(4)
     machine = fit.fit(kernel, features, labels, step=3)
     path = tmp_path / "machine.safetensors"
@@ -91,7 +91,7 @@ def test_what_is_no_machine_is_refused(tmp_path: Path) -> None:
 
 
 def test_too_few_images_are_refused() -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="SVMs are scikit-learn's")
     features, labels = clusters(4, 11)  # 3, 3, 3 and 2
     with pytest.raises(UserError, match="of the smallest 2: an SVM needs 2 classes and 3 images"):
         fit.fit("linear", features, labels)
@@ -148,7 +148,7 @@ def trained(cli: Cli, digits: Path) -> Path:
 def test_three_classifiers_side_by_side(
     cli: Cli, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="SVMs are scikit-learn's")
     done = cli("svm.__main__", trained)
     assert done.code == 0, done.err
     found = json.loads((trained / "svm" / "svm.json").read_text())
@@ -197,7 +197,7 @@ def test_without_scikit_learn_it_says_what_to_install(
 
 
 def test_runs_that_cannot_have_machines_are_refused(cli: Cli, digits: Path, trained: Path) -> None:
-    pytest.importorskip("sklearn")
+    pytest.importorskip("sklearn", reason="SVMs are scikit-learn's")
     config = json.loads((trained / "config.json").read_text())
     config["recipe"]["task"] = "strings"
     (trained / "config.json").write_text(json.dumps(config))

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import tinynn as tn
-from hwr import listing, models, progress, train
+from hwr import estimate, models, progress, train
 from hwr.config import OPTIMIZERS, SCHEDULES, make_optimizer, make_schedule
+from hwr.data import datasets, location
 from hwr.data.augment import Augment
 from hwr.evaluate import load_run, split_loader
 from hwr.options import configure, parser
@@ -412,7 +413,7 @@ def test_a_dry_run_leaves_the_model_as_it_was() -> None:
 
 
 def test_recipes_are_listed(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "step_seconds", lambda run: 0.25)
+    monkeypatch.setattr(estimate, "step_seconds", lambda run: 0.25)
     run = cli("train", "--list-recipes")
     assert run.code == 0
     assert "chi2022-resnet18\n  paper    Chi, Li and Huang" in run.out
@@ -420,8 +421,11 @@ def test_recipes_are_listed(cli: Cli, tmp_path: Path, monkeypatch: pytest.Monkey
     assert "mnist, 55,000 images to train, 5,000 held out" in run.out
     assert "99.05 % after 2 epochs, 99.29 % after 5 epochs" in run.out
     assert [name for name in recipes.names() if f"{name}\n" not in run.out] == []
-    shipped = [name for name in recipes.names() if recipes.get(name).dataset == "mnist"]
-    assert run.out.count("  time     about ") >= len(shipped)  # other data may not be here
+    every = [datasets.get(recipes.get(name).dataset) for name in recipes.names()]
+    here = sum(map(location.is_found, every))
+    assert run.out.count("  time     about ") == here
+    assert run.out.count("  data     not here: ") == len(every) - here
+    assert "photo-digits, 223,000 images to train, 5,000 held out" in run.out
     assert "about 3:35 here, 2 epochs on" in run.out  # .25 s x 430 batches x 2 epochs
     assert list(tmp_path.iterdir()) == []
 
@@ -470,11 +474,15 @@ def test_weights_are_kept_after_the_epochs_named(cli: Cli, digits: Path, tmp_pat
     assert "--keep-epochs 4 is after the last epoch, 3" in late.err
 
 
-@pytest.mark.parametrize("name", [n for n in recipes.names() if recipes.get(n).dataset == "mnist"])
-def test_every_recipe_can_be_prepared(name: str, digits: Path) -> None:
+@pytest.mark.parametrize("name", [n for n in recipes.names() if n != "photo"])  # listed above
+def test_every_recipe_can_be_prepared(name: str, digits: Path, real_data: Path) -> None:
     recipe = recipes.get(name)
     assert recipe.name == name
-    typed = ["--recipe", name, "--data-dir", str(digits), "--validation", "80"]
+    typed = ["--recipe", name, "--data-dir", str(real_data)]
+    if recipe.dataset == "mnist":
+        typed = ["--recipe", name, "--data-dir", str(digits), "--validation", "80"]
+    elif not location.is_found(datasets.get(recipe.dataset), real_data):
+        pytest.skip(f"the files of {recipe.dataset} are not here")
     run = train.prepare(configure(vars(parser().parse_args(typed))))
     assert run.config.facts["parameters"] > 0
     assert run.config.facts["recipe"] == name

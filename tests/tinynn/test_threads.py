@@ -245,6 +245,7 @@ work()
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal of another thread")
 def test_interrupt():
     python("""
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
 for _ in range(20):
     timer = threading.Timer(.01, os.kill, [os.getpid(), signal.SIGINT])
     timer.start()

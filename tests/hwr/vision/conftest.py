@@ -1,11 +1,8 @@
 """Digits to draw photographs from, and the reader that ships."""
 
-import os
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("cv2", reason="photographs need opencv-python-headless")
 
 import hwr.data
 import tinynn as tn
@@ -25,10 +22,9 @@ def reader() -> Reader:
 
 
 @pytest.fixture(scope="session")
-def real_photos() -> Path:
+def real_photos(real_data: Path) -> Path:
     """The folder of real photographs, where it is present."""
-    folders = [os.environ.get("HWR_TEST_DATA"), Path(__file__).parents[4] / "shared" / "data"]
-    for folder in filter(None, folders):
-        if (Path(folder) / "digit_photos" / "labels.json").exists():
-            return Path(folder) / "digit_photos"
-    pytest.skip("no real photographs here: set HWR_TEST_DATA to the folder of data")
+    folder = real_data / "digit_photos"
+    if not (folder / "labels.json").exists():
+        pytest.skip("no real photographs here: set HWR_TEST_DATA to the folder of data")
+    return folder
