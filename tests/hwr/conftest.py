@@ -112,6 +112,15 @@ def cli(
 
 
 @pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For networks too small to share out."""
+    threads = tn.get_num_threads()
+    tn.set_num_threads(1)
+    yield
+    tn.set_num_threads(threads)
+
+
+@pytest.fixture
 def interrupt_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., AbstractContextManager[None]]:

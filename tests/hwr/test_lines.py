@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import tinynn as tn
 from hwr import data, train
 from hwr.config import Config
 from hwr.data import Dataset, Loader, Strings
@@ -30,14 +29,7 @@ Cli = Callable[..., Any]
 TINY = {"stem": 8, "layers": 1, "growth": 4, "transition": 8}
 CODES = "12", "21", "11", "22", "121", "212"
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share out."""
-    threads = tn.get_num_threads()
-    tn.set_num_threads(1)
-    yield
-    tn.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def lines(*shapes: tuple[int, int], text: str = "1", writers: str = "") -> Strings:

@@ -45,14 +45,7 @@ CASES = [
 ]
 every_model = pytest.mark.parametrize(("name", "options"), CASES)
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share out."""
-    threads = tn.get_num_threads()
-    tn.set_num_threads(1)
-    yield
-    tn.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def parameters(model: Module) -> int:

@@ -31,14 +31,7 @@ SMALL = {"stem": 32, "layers": 4, "transition": 64}
 TINY = {"stem": 8, "layers": 1, "growth": 4, "transition": 8}
 words = st.text("abc", max_size=6)
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share out."""
-    threads = tn.get_num_threads()
-    tn.set_num_threads(1)
-    yield
-    tn.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
