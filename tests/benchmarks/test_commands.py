@@ -53,6 +53,14 @@ def test_a_step_beside_torch(bench: Callable[..., Any], tmp_path: Path) -> None:
     assert (tmp_path / "results.png").exists() == drawn
 
 
+def test_the_rate_of_warps(bench: Callable[..., Any], nothing_installed: None) -> None:
+    result = bench("augment", "shift", "--rounds", 2, "--steps", 1)
+    (row,) = result.saved["results"]
+    assert row["augment"] == "shift"
+    assert 0 < row["lowest"] <= row["median"] <= row["highest"]
+    assert f"{row['median']:,.0f} images/s" in result.out
+
+
 def test_kernels_without_torch(bench: Callable[..., Any], nothing_installed: None) -> None:
     result = bench("kernels", "matmul", "sigmoid", "--works", "mlp", *ONCE)
     assert result.code == 0
@@ -102,6 +110,7 @@ def test_an_engine_that_fails_says_why() -> None:
         ("kernels", ["conv3d"], "did you mean 'conv2d'?"),
         ("kernels", ["--explain", "resnet81"], "did you mean 'resnet18'?"),
         ("scaling", ["breadth"], "unknown series 'breadth'"),
+        ("augment", ["afine"], "did you mean 'affine'?"),
         ("peers", ["resnet"], "unknown work 'resnet'"),
         ("end_to_end", ["--recipes", "fats"], "did you mean 'fast'?"),
         ("step", ["--threads", usable_cpus() + 1], f"more than the {usable_cpus()} processors"),
