@@ -118,9 +118,13 @@ def of_linear(
     explained: Explained,
 ) -> dict[str, Call]:  # fmt: skip
     """The calls among those explained that have a linear layer's shapes."""
-    x, w, dy = (np.empty(shape, np.float32) for shape in (x_shape, w_shape, y_shape))
+    shapes = (-1, x_shape[-1]), (-1, w_shape[-1]), (-1, y_shape[-1])  # every leading axis in one
+    x, w, dy = (
+        np.empty(whole, np.float32).reshape(flat)
+        for whole, flat in zip((x_shape, w_shape, y_shape), shapes)
+    )
     operands = ((x, w.T), (dy, w), (dy.T, x))  # as functions/linear.py has them
     kinds = {tuple(map(describe, pair)): name for pair, name in zip(operands, PRODUCTS)}
     products = [call for call in explained if call.kernel == "matmul"]
-    shapes = [(call.given["a"], call.given["b"]) for call in products]
-    return {kinds[s]: call for s, call in zip(shapes, products) if s in kinds}
+    found = [(call.given["a"], call.given["b"]) for call in products]
+    return {kinds[pair]: call for pair, call in zip(found, products) if pair in kinds}
