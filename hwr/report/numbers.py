@@ -90,7 +90,7 @@ def numbers(seen: Look) -> dict[str, Any]:
     scores = measure.per_class(readings.confusion, seen.names)
     bins = measure.reliability(readings)
     return {
-        "run": str(seen.folder),
+        "run": seen.folder.resolve().name,
         "weights": seen.weights,
         "split": dataset.split,
         "recipe": config.recipe.name,
