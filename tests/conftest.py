@@ -4,11 +4,13 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import cupy_double
 import hypothesis
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+import tinynn.backend
 from tinynn.backend import Backend, get_backend, use_backend
 from tinynn.gradcheck_cases import Draw
 
@@ -30,7 +32,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("ci")
 
 
-BACKENDS: list[Any] = ["reference", "numpy"]
+def load_double() -> Backend:
+    """The reference kernels over an array library as strict as CuPy."""
+    return get_backend("reference").override("double", xp=cupy_double)
+
+
+tinynn.backend._LOADERS |= {"double": load_double}
+BACKENDS: list[Any] = ["reference", "numpy", "double"]
 if importlib.util.find_spec("cupy"):
     BACKENDS.append(pytest.param("cupy", marks=pytest.mark.gpu))
 

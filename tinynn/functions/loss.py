@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinynn.autograd import Function
 from tinynn.backend import Array, current_backend
 from tinynn.functions.activation import relu
@@ -46,15 +48,17 @@ class LabelCrossEntropy(Function):
         self.save(logits, self.labels, top, total)
         if self.reduction == "none":
             return losses
-        self.divisor = 1
-        if self.reduction == "mean":
-            self.divisor = int(namespace(logits).count_nonzero(self.labels != self.options[0]))
-        return namespace(logits).asarray(losses.sum() / self.divisor)
+        xp = namespace(logits)
+        self.divisor: Any = 1
+        if self.reduction == "mean":  # a count that stays on the device: int() would wait for it
+            self.divisor = (self.labels != self.options[0]).sum().astype(losses.dtype)
+        return xp.asarray(losses.sum() / self.divisor)
 
     def backward(self, dy: Array) -> Array:
         logits, *statistics = self.saved
         if self.reduction != "none":
-            dy = namespace(dy).full(len(logits), dy / self.divisor, dy.dtype)
+            share, dy = dy / self.divisor, namespace(dy).empty(len(logits), dy.dtype)
+            dy[...] = share
         return self.kernels.label_cross_entropy_grad(dy, logits, *statistics, *self.options)
 
 
@@ -69,12 +73,18 @@ def reduce_loss(loss: Tensor, reduction: str) -> Tensor:
     return loss if reduction == "none" else mean(loss) if reduction == "mean" else sum_(loss)
 
 
-def check_labels(name: str, scores: Tensor, target: Tensor, ignore_index: int | None) -> Array:
-    """The labels as one row (M,). ValueError for one that is neither a class nor ignored."""
+def check_labels(
+    name: str, scores: Tensor, target: Tensor, ignore_index: int | None, given: Any
+) -> Array:
+    """The labels as one row (M,). ValueError for one that is neither a class nor ignored.
+
+    `given`: what the user called the loss with. Labels of the host are looked at there: those of a
+    device would make the host wait for all that is still to be computed.
+    """
     classes = scores.shape[-1]
-    labels = target.data.reshape(-1)
+    labels = given.reshape(-1) if isinstance(given, np.ndarray) else target.data.reshape(-1)
     if not labels.size or (labels.min() >= 0 and labels.max() < classes):
-        return labels
+        return target.data.reshape(-1)
     wrong = (labels < 0) | (labels >= classes)
     if ignore_index is not None:
         wrong &= labels != ignore_index
@@ -84,7 +94,7 @@ def check_labels(name: str, scores: Tensor, target: Tensor, ignore_index: int | 
             f"{name}: label {int(labels[at])} (sample {at}) is not one of the {classes} classes "
             f"0..{classes - 1} of logits {scores.shape}"
         )
-    return labels
+    return target.data.reshape(-1)
 
 
 def label_distribution(
@@ -94,6 +104,7 @@ def label_distribution(
     weight: Tensor | None,
     ignore_index: int | None,
     label_smoothing: float,
+    given: Any,
 ) -> tuple[Array, Array]:
     """Integer labels (M,) -> weighted target probabilities (M, C), and each row's weight (M,).
 
@@ -101,7 +112,7 @@ def label_distribution(
     """
     xp = current_backend().xp
     classes = scores.shape[-1]
-    labels = check_labels(name, scores, target, ignore_index)
+    labels = check_labels(name, scores, target, ignore_index, given)
     counted = xp.ones(labels.shape, bool) if ignore_index is None else labels != ignore_index
     safe = xp.where(counted, labels, 0)
     onehot = (safe[:, None] == xp.arange(classes)).astype(scores.dtype)
@@ -162,11 +173,11 @@ def cross_entropy(
                 f"expected {logits.shape[:-1]}"
             )
         if w is None:
-            plain = check_labels("cross_entropy", logits, labels, ignore_index)
+            plain = check_labels("cross_entropy", logits, labels, ignore_index, target)
             loss = LabelCrossEntropy(plain, ignore_index, label_smoothing, reduction)(rows)
             return loss if reduction != "none" else reshape(loss, logits.shape[:-1])
         distribution, row_weight = label_distribution(
-            "cross_entropy", logits, labels, w, ignore_index, label_smoothing
+            "cross_entropy", logits, labels, w, ignore_index, label_smoothing, target
         )
         divisor = Tensor(current_backend().asarray(row_weight.sum()))
     losses = CrossEntropy(distribution)(rows)
@@ -192,7 +203,9 @@ def nll_loss(
             f"expected {log_p.shape[:-1]}"
         )
     w = check_class_weight("nll_loss", weight, log_p)
-    distribution, row_weight = label_distribution("nll_loss", log_p, labels, w, ignore_index, 0.0)
+    distribution, row_weight = label_distribution(
+        "nll_loss", log_p, labels, w, ignore_index, 0.0, target
+    )
     factor = distribution.reshape(log_p.shape)
     picked = where(factor != 0, log_p, 0.0) * Tensor(
         factor
@@ -237,7 +250,7 @@ def multi_margin_loss(
         )
     classes = scores.shape[1]
     w = check_class_weight("multi_margin_loss", weight, scores)
-    onehot, _ = label_distribution("multi_margin_loss", scores, labels, None, None, 0.0)
+    onehot, _ = label_distribution("multi_margin_loss", scores, labels, None, None, 0.0, target)
     true_score = sum_(scores * Tensor(onehot), 1, keepdim=True)
     hinge = relu(scores - true_score + margin) * Tensor(1 - onehot)
     if p == 2:

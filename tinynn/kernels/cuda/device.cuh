@@ -1,0 +1,72 @@
+// What the kernels need of the hardware beyond plain CUDA C: all inline PTX stands here.
+//
+// Compiled by a C++ compiler rather than for a GPU, the same names come from the tests' emulator,
+// which runs the kernels on the CPU. What a name does is said once, here.
+#pragma once
+
+#ifndef __CUDACC__
+#include "emulator.h"
+#else
+
+// Shared memory whose size the launch says, from the start of a 128-byte line.
+#define DYNAMIC_SHARED(type, name)                          \
+  extern __shared__ __align__(128) unsigned char shared_[]; \
+  type* name = reinterpret_cast<type*>(shared_)
+
+// Begin to copy 16 or 4 bytes from global to shared memory, both so aligned; zeros if not `inside`
+// (then `from` is not read, but must still be an address of the array).
+__device__ __forceinline__ void copy_async_16(void* to, const void* from, bool inside) {
+  unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+               "r"(inside ? 16 : 0)
+               : "memory");
+}
+__device__ __forceinline__ void copy_async_4(void* to, const void* from, bool inside) {
+  unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(address), "l"(from),
+               "r"(inside ? 4 : 0)
+               : "memory");
+}
+
+// End a group of copies; wait until at most `allowed` of this thread's groups are still on the way.
+__device__ __forceinline__ void copy_async_commit() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int allowed>
+__device__ __forceinline__ void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(allowed) : "memory");
+}
+
+// Operands of the tensor cores: a float rounded to TF32 (10 bits of mantissa), or two to bf16 (7).
+__device__ __forceinline__ unsigned to_tf32(float x) {
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+  return bits;
+}
+__device__ __forceinline__ unsigned to_bf16x2(float low, float high) {
+  unsigned bits;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+  return bits;
+}
+
+// d (16, 8) += a (16, K) b (K, 8), by a whole warp. With g = lane / 4 and t = lane % 4 a lane holds
+//   d   rows g (0, 1) and g + 8 (2, 3), columns 2 t and 2 t + 1
+//   a   rows g (0, 2) and g + 8 (1, 3), b column g; of the K columns or rows
+//         TF32, K = 8:   t, in the second half of the registers t + 4
+//         bf16, K = 16:  2 t and 2 t + 1, in the second half 8 more
+__device__ __forceinline__ void mma_tf32(float* d, const unsigned* a, const unsigned* b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+__device__ __forceinline__ void mma_bf16(float* d, const unsigned* a, const unsigned* b) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+      "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+#endif
