@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cupy_double
+import emulator
 import hypothesis
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import tinynn.backend
 from tinynn.backend import Backend, get_backend, use_backend
 from tinynn.gradcheck_cases import Draw
+from tinynn.kernels import cuda
 
 # The same examples on every run, and no deadline: the first call of a kernel compiles it.
 # `pytest --hypothesis-profile=dev` looks further and differently each time.
@@ -37,7 +39,14 @@ def load_double() -> Backend:
     return get_backend("reference").override("double", xp=cupy_double)
 
 
-tinynn.backend._LOADERS |= {"double": load_double}
+def load_emulated() -> Backend:
+    """The same with the CUDA kernels, which the emulator compiles as C++ and runs on the CPU."""
+    if emulator.compiler() is None:
+        raise ImportError("no C++ compiler (g++ or clang++) to emulate CUDA kernels with")
+    return get_backend("double").override("emulated", **cuda.KERNELS)
+
+
+tinynn.backend._LOADERS |= {"double": load_double, "emulated": load_emulated}
 BACKENDS: list[Any] = ["reference", "numpy", "double"]
 if importlib.util.find_spec("cupy"):
     BACKENDS.append(pytest.param("cupy", marks=pytest.mark.gpu))

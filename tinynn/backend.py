@@ -116,7 +116,16 @@ def _load_cupy() -> Backend:
         raise ImportError(
             "backend 'cupy' needs CuPy: pip install 'tinynn[cuda13]' (CUDA 13) or 'tinynn[cuda12]'"
         ) from None
-    return get_backend("reference").override("cupy", xp=cupy)
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise ImportError(
+            f"backend 'cupy' finds CuPy {cupy.__version__}, but no GPU to use: {error}; install "
+            "NVIDIA's driver, or choose --backend numpy"
+        ) from None
+    from tinynn.kernels import cuda
+
+    return get_backend("reference").override("cupy", xp=cupy, **cuda.KERNELS)
 
 
 _LOADERS = {"numpy": _load_numpy, "reference": _load_reference, "cupy": _load_cupy}

@@ -21,9 +21,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
-#include <map>
-#include <random>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -99,12 +96,28 @@ inline std::vector<Thread> threads;
 inline std::vector<Exchange> exchanges;
 inline unsigned current, count;  // the thread that runs, and how many a block has
 inline uint3 block_index, block_size, grid_size;
-inline std::function<void()> body;
+inline void (*body)(void**);
+inline void** arguments;
 inline std::vector<char> dynamic;
-inline std::mt19937 random;
 inline jmp_buf scheduler;
 inline sigjmp_buf launch_failed;
 inline std::string error;
+
+struct Random {  // xorshift; the standard's generators take long to compile
+  uint64_t state;
+  void seed(uint64_t number) { state = 88172645463325252ull ^ number << 20; }
+  unsigned operator()() {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return state >> 16;
+  }
+};
+inline Random random;
+
+inline void shuffle_order(std::vector<unsigned>& order) {
+  for (unsigned i = order.size(); i > 1; i--) std::swap(order[i - 1], order[random() % i]);
+}
 
 [[noreturn]] inline void fail(const std::string& message) {
   error = message;
@@ -128,7 +141,7 @@ inline void wait(State barrier) {  // let the scheduler choose another thread
 
 inline void run_thread() {  // the fiber: the kernel's body for one block after the other
   for (;;) {
-    body();
+    body(arguments);
     if (!threads[current].open.empty() || !threads[current].pending.empty())
       fail("a thread ended with asynchronous copies that were not waited for");
     wait(kDone);
@@ -190,7 +203,7 @@ inline void run_block(bool drift) {
     threads[i].state = kReady;
   }
   for (;;) {
-    std::shuffle(order.begin(), order.end(), random);
+    shuffle_order(order);
     bool ran = false;
     for (unsigned i : order)
       if (threads[i].state == kReady && (!drift || i / kWarp == ahead)) {
@@ -219,12 +232,15 @@ inline void run_block(bool drift) {
 // -- a launch ------------------------------------------------------------------------------------
 
 struct Kernel {
-  std::string parameters;  // "float32* int32 ...", for emulator.py to compare with the arguments
-  std::function<void(void**)> call;
+  std::string name, parameters;  // "float32* int32 ...", to compare with the arguments
+  void (*call)(void**);
 };
-inline std::map<std::string, Kernel>& kernels() {
-  static std::map<std::string, Kernel> table;
-  return table;
+inline std::vector<Kernel> kernels;
+
+inline const Kernel& find_kernel(const char* name) {
+  for (const Kernel& kernel : kernels)
+    if (kernel.name == name) return kernel;
+  fail(std::string("there is no kernel ") + name);
 }
 
 template <class T>
@@ -236,15 +252,15 @@ std::string type_name() {
   return kind + std::to_string(8 * sizeof(Element)) + (std::is_pointer_v<T> ? "* " : " ");
 }
 
-template <class... P, size_t... I>
-Kernel describe(void (*kernel)(P...), std::index_sequence<I...>) {
-  return {(type_name<P>() + ...), [=](void** arguments) {
-            kernel(*static_cast<std::remove_cv_t<P>*>(arguments[I])...);
-          }};
+template <auto kernel, class... P, size_t... I>
+void enter(const char* name, void (*)(P...), std::index_sequence<I...>) {
+  kernels.push_back({name, (type_name<P>() + ...), [](void** given) {
+                       kernel(*static_cast<std::remove_cv_t<P>*>(given[I])...);
+                     }});
 }
-template <class... P>
-int enter(const char* name, void (*kernel)(P...)) {
-  kernels()[name] = describe(kernel, std::index_sequence_for<P...>());
+template <auto kernel, class... P>
+int enter(const char* name, void (*typed)(P...)) {
+  enter<kernel>(name, typed, std::index_sequence_for<P...>());
   return 0;
 }
 
@@ -294,7 +310,7 @@ inline void run_blocks() {
   bool drift = random() & 1;
   std::vector<unsigned> order(grid_size.x * grid_size.y * grid_size.z);
   for (unsigned i = 0; i < order.size(); i++) order[i] = i;
-  std::shuffle(order.begin(), order.end(), random);
+  shuffle_order(order);
   for (unsigned i : order) {
     block_index = {i % grid_size.x, i / grid_size.x % grid_size.y,
                    i / (grid_size.x * grid_size.y)};
@@ -305,21 +321,21 @@ inline void run_blocks() {
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 EXPORTED const char* emulated_parameters(const char* kernel) {
-  auto found = kernels().find(kernel);
-  return found == kernels().end() ? nullptr : found->second.parameters.c_str();
+  if (sigsetjmp(launch_failed, 0)) return nullptr;
+  return find_kernel(kernel).parameters.c_str();
 }
 
 // Returns what went wrong, or null.
 EXPORTED const char* emulated_launch(const char* kernel, const unsigned* grid,
-                                     const unsigned* block, size_t shared, void** arguments,
+                                     const unsigned* block, size_t shared, void** given,
                                      unsigned seed) {
   grid_size = {grid[0], grid[1], grid[2]};
   block_size = {block[0], block[1], block[2]};
   count = block[0] * block[1] * block[2];
   dynamic.assign(shared + 128, 0);
   random.seed(seed);
-  auto& entry = kernels()[kernel];
-  body = [&entry, arguments] { entry.call(arguments); };
+  body = find_kernel(kernel).call;
+  arguments = given;
   prepare_threads();
   SignalHandlers handlers;
   if (sigsetjmp(launch_failed, 1)) {

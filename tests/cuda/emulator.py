@@ -48,7 +48,7 @@ def compiler() -> str | None:
 def compile_source(code: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
     """The library of all `extern "C" __global__` kernels in CUDA C source."""
     names = re.findall(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)', code)
-    entries = "\n".join(f'static int enter_{n} = emulator::enter("{n}", {n});' for n in names)
+    entries = "\n".join(f'static int enter_{n} = emulator::enter<{n}>("{n}", {n});' for n in names)
     command = [compiler() or COMPILERS[0], *FLAGS, *options]
     key = "\0".join([*command, HEADER.read_text(), code])
     library = LIBRARIES / (hashlib.sha256(key.encode()).hexdigest()[:32] + ".so")

@@ -1,0 +1,54 @@
+// Softmax cross-entropy of integer labels: one warp for each row of logits.
+#include "device.cuh"
+
+constexpr int kWarp = 32;
+
+__device__ __forceinline__ float warp_max(float x) {
+  for (int mask = kWarp / 2; mask; mask /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, mask));
+  return x;
+}
+__device__ __forceinline__ float warp_sum(float x) {
+  for (int mask = kWarp / 2; mask; mask /= 2) x += __shfl_xor_sync(~0u, x, mask);
+  return x;
+}
+
+// losses[m], and top[m] and total[m] of softmax(logits[m]) = exp(logits[m] - top[m]) / total[m].
+extern "C" __global__ void label_cross_entropy(const float* logits, const long long* labels,
+                                               float* losses, float* top, float* total, int rows,
+                                               int classes, long long ignore_index,
+                                               float smoothing) {
+  int row = blockIdx.x * blockDim.y + threadIdx.y, lane = threadIdx.x;
+  if (row >= rows) return;  // a whole warp
+  const float* x = logits + static_cast<long long>(row) * classes;
+  float largest = -INFINITY;
+  for (int c = lane; c < classes; c += kWarp) largest = fmaxf(largest, x[c]);
+  largest = warp_max(largest);
+  float sum = 0;
+  for (int c = lane; c < classes; c += kWarp) sum += expf(x[c] - largest);
+  sum = warp_sum(sum);
+  long long label = labels[row];
+  float log_sum = logf(sum), loss = 0;
+  for (int c = lane; c < classes; c += kWarp) {
+    float target = (c == label) * (1 - smoothing) + smoothing / classes;
+    if (target > 0) loss -= target * (x[c] - largest - log_sum);  // 0 (-inf) would be NaN
+  }
+  loss = warp_sum(loss);
+  if (lane > 0) return;
+  losses[row] = label == ignore_index ? 0 : loss;
+  top[row] = largest;
+  total[row] = sum;
+}
+
+extern "C" __global__ void label_cross_entropy_grad(const float* dlosses, const float* logits,
+                                                    const long long* labels, const float* top,
+                                                    const float* total, float* dlogits, int n,
+                                                    int classes, long long ignore_index,
+                                                    float smoothing) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  int row = i / classes;
+  long long label = labels[row];
+  float target = (i % classes == label) * (1 - smoothing) + smoothing / classes;
+  float p = expf(logits[i] - top[row]) / total[row];
+  dlogits[i] = label == ignore_index ? 0 : dlosses[row] * (p - target);
+}

@@ -1,0 +1,92 @@
+"""How CUDA kernels are found, compiled and launched, and when the reference does their work.
+
+The array library is asked for everything (`namespace(x).RawModule`), so CuPy is not imported here:
+a device array brings it along. The sources stand in `cuda/`, one file a theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tinynn.kernels.reference import Array, namespace
+
+K = TypeVar("K", bound=Callable[..., Any])
+SOURCES = Path(__file__).with_name("cuda")
+INCLUDE = '#include "device.cuh"'
+ORDINARY_SHARED = 48 << 10  # bytes of shared memory a kernel gets unasked
+THREADS = 256  # of a block that works element by element
+MOST = 2**31 - 2**16  # elements; the kernels count with 32 bits
+
+
+@cache
+def source(name: str) -> str:
+    """`cuda/name.cu` with its header in place. CuPy keeps compiled kernels by their source, and
+    would not see a change in a file that is only included; #line keeps errors' lines right."""
+    header, code = (SOURCES / file for file in ("device.cuh", f"{name}.cu"))
+    before, after = code.read_text("utf-8").split(INCLUDE)
+    line = before.count("\n") + 1
+    return (
+        f'{before}#line 1 "{header}"\n{header.read_text("utf-8").replace("#pragma once", "")}'
+        f'#line {line} "{code}"\n{after}'
+    )
+
+
+@cache
+def kernel(xp: Any, file: str, name: str, options: tuple[str, ...] = ()) -> Any:
+    """A kernel of a source file, compiled for the device on its first launch."""
+    return module(xp, file, options).get_function(name)
+
+
+@cache
+def module(xp: Any, file: str, options: tuple[str, ...]) -> Any:
+    """All kernels of a source file."""
+    return xp.RawModule(code=source(file), options=("-std=c++17", *options), backend="nvrtc")
+
+
+def per_element(file: str, name: str, n: int, *arguments: Any) -> None:
+    """Launch a kernel with one thread for each of n elements. The first argument is an array."""
+    kernel(namespace(arguments[0]), file, name)((-(-n // THREADS),), (THREADS,), arguments)
+
+
+def drop_in(fallback: Callable[..., Any]) -> Callable[[K], K]:
+    """Use the decorated kernel for contiguous float32 arrays that are not empty, and the reference
+    for all others. Rates and steps are float64 and labels integers, whatever the weights are."""
+
+    def decorate(fast: K) -> K:
+        @wraps(fallback)
+        def choose(*args: Any) -> Any:
+            return (fast if all(map(_fits, args)) else fallback)(*args)
+
+        return choose  # type: ignore[return-value]
+
+    return decorate
+
+
+def _fits(argument: Any) -> bool:
+    """Whether the kernels take an argument: what is no array, they do."""
+    if not hasattr(argument, "flags"):
+        return True
+    if not (argument.flags.c_contiguous and 0 < argument.size < MOST):
+        return False
+    rate = argument.dtype == np.float64 and argument.shape == (1,)
+    return rate or argument.dtype == np.float32 or argument.dtype.kind in "iub"
+
+
+def int32(x: int | bool) -> np.int32:
+    """A kernel's `int`."""
+    return np.int32(x)
+
+
+def float32(x: float) -> np.float32:
+    """A kernel's `float`."""
+    return np.float32(x)
+
+
+def like(x: Array) -> Array:
+    """Memory for a result in the shape of x."""
+    return namespace(x).empty(x.shape, x.dtype)

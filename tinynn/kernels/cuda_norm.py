@@ -1,0 +1,169 @@
+"""CUDA drop-ins for batch normalisation, fused with addition and ReLU, and for column sums.
+
+Forward: sums of x and x^2, their end, one pass over x. Backward: sums of dz and dz xhat, their
+end, one pass. The ReLU's mask is read off y, never stored.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynn.kernels import reference
+from tinynn.kernels.cuda_launch import (
+    THREADS,
+    drop_in,
+    float32,
+    int32,
+    kernel,
+    like,
+    per_element,
+)
+from tinynn.kernels.reference import Array, namespace
+
+FILE = "norm"
+COLUMNS, ROWS = 32, 8  # of a block's threads, as in norm.cu
+ROWS_EACH = 16  # rows that a thread sums before blocks share the work
+MOST_SLICES = 256
+
+
+def _column_sums(name: str, count: int, rows: int, channels: int, *arguments: object) -> Array:
+    """Launch a kernel that sums `count` terms over rows -> partial (slices, count, channels).
+
+    `arguments`: the arrays it reads, None where partial goes, the numbers behind it.
+    """
+    xp = namespace(arguments[0])
+    slices = min(MOST_SLICES, -(-rows // (ROWS * ROWS_EACH)))
+    partial = xp.empty((slices, count, channels), np.float64)
+    given = tuple(partial if a is None else a for a in arguments)
+    grid, shared = (-(-channels // COLUMNS), slices), 8 * count * COLUMNS * ROWS
+    kernel(xp, FILE, name)(grid, (COLUMNS, ROWS), given, shared_mem=shared)
+    return partial
+
+
+def _finish(name: str, partial: Array, *arguments: object) -> None:
+    """Launch a kernel that adds up the slices, one thread for each channel."""
+    slices, _, channels = partial.shape
+    grid = (-(-channels // THREADS),)
+    given = (partial, *arguments[:-1], int32(slices), *arguments[-1], int32(channels))  # type: ignore[misc]
+    kernel(namespace(partial), FILE, name)(grid, (THREADS,), given)
+
+
+@drop_in(reference.column_sum)
+def column_sum(dy: Array) -> Array:
+    """Drop-in for reference.column_sum."""
+    channels = dy.shape[-1]
+    rows = dy.size // channels
+    sums = namespace(dy).empty(channels, dy.dtype)
+    sizes = int32(rows), int32(channels)
+    partial = _column_sums("column_sums", 1, rows, channels, dy, None, *sizes)
+    _finish("finish_column_sums", partial, sums, ())
+    return sums
+
+
+@drop_in(reference.batch_norm)
+def batch_norm(
+    x: Array, weight: Array, bias: Array, residual: Array | None, relu: bool, eps: float
+) -> tuple[Array, Array, Array]:
+    """Drop-in for reference.batch_norm."""
+    mean, var = like(weight), like(weight)
+    channels = x.shape[-1]
+    rows = x.size // channels
+    sizes = int32(rows), int32(channels)
+    partial = _column_sums("statistics", 2, rows, channels, x, None, *sizes)
+    _finish("finish_statistics", partial, mean, var, (int32(rows),))
+    return _normalize(x, weight, bias, mean, var, residual, relu, eps), mean, var
+
+
+@drop_in(reference.batch_norm_inference)
+def batch_norm_inference(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    residual: Array | None,
+    relu: bool,
+    eps: float,
+) -> Array:
+    """Drop-in for reference.batch_norm_inference."""
+    return _normalize(x, weight, bias, mean, var, residual, relu, eps)
+
+
+def _normalize(
+    x: Array,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    residual: Array | None,
+    relu: bool,
+    eps: float,
+) -> Array:
+    y, has_residual = like(x), residual is not None
+    per_element(
+        FILE, "normalize", x.size, x, weight, bias, mean, var, residual if has_residual else x, y,
+        int32(x.size), int32(x.shape[-1]), float32(eps), int32(relu), int32(has_residual),
+    )  # fmt: skip
+    return y
+
+
+@drop_in(reference.batch_norm_grad)
+def batch_norm_grad(
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    weight: Array,
+    mean: Array,
+    var: Array,
+    relu: bool,
+    eps: float,
+    needs_residual: bool,
+) -> tuple[Array, Array, Array, Array | None]:
+    """Drop-in for reference.batch_norm_grad."""
+    return _gradients(dy, x, y, weight, mean, var, relu, eps, needs_residual, training=True)
+
+
+@drop_in(reference.batch_norm_inference_grad)
+def batch_norm_inference_grad(
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    weight: Array,
+    mean: Array,
+    var: Array,
+    relu: bool,
+    eps: float,
+    needs_residual: bool,
+) -> tuple[Array, Array, Array, Array | None]:
+    """Drop-in for reference.batch_norm_inference_grad."""
+    return _gradients(dy, x, y, weight, mean, var, relu, eps, needs_residual, training=False)
+
+
+def _gradients(
+    dy: Array,
+    x: Array,
+    y: Array | None,
+    weight: Array,
+    mean: Array,
+    var: Array,
+    relu: bool,
+    eps: float,
+    needs_residual: bool,
+    *,
+    training: bool,
+) -> tuple[Array, Array, Array, Array | None]:
+    channels, mask = x.shape[-1], x if y is None else y
+    rows = x.size // channels
+    dx, dweight, dbias = like(x), like(weight), like(weight)
+    dresidual = like(x) if needs_residual else None
+    sizes = int32(rows), int32(channels), float32(eps), int32(relu)
+    partial = _column_sums(
+        "gradient_sums", 2, rows, channels, dy, x, mask, mean, var, None, *sizes
+    )
+    _finish("finish_gradient_sums", partial, dweight, dbias, ())
+    per_element(
+        FILE, "normalize_grad", x.size, dy, x, mask, weight, mean, var, dweight, dbias, dx,
+        dx if dresidual is None else dresidual, int32(x.size), *sizes, int32(training),
+        int32(needs_residual),
+    )  # fmt: skip
+    return dx, dweight, dbias, dresidual

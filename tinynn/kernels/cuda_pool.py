@@ -1,0 +1,110 @@
+"""CUDA drop-ins for pooling: one launch each, and gradients that are gathered, not scattered."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from tinynn.kernels import reference
+from tinynn.kernels.cuda_launch import drop_in, int32, per_element
+from tinynn.kernels.geometry import Pair
+from tinynn.kernels.reference import Array, namespace, pool_geometry
+
+FILE = "pool"
+
+
+@drop_in(reference.max_pool2d)
+def max_pool2d(
+    x: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Array, Array]:
+    """Drop-in for reference.max_pool2d, for windows whose taps a byte can count."""
+    if math.prod(kernel_size) > 256:
+        return reference.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
+    xp, (n, h, w, c) = namespace(x), x.shape
+    out, _ = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    y = xp.empty((n, *out, c), x.dtype)
+    tap = xp.empty(y.shape, np.uint8)
+    sizes = map(int32, (y.size, h, w, c, *out, *kernel_size, *stride, *padding, *dilation))
+    per_element(FILE, "max_pool2d", y.size, x, y, tap, *sizes)
+    return y, tap
+
+
+@drop_in(reference.max_pool2d_grad)
+def max_pool2d_grad(
+    dy: Array,
+    tap: Array,
+    x_shape: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    ceil_mode: bool,
+) -> Array:
+    """Drop-in for reference.max_pool2d_grad."""
+    if tap.dtype != np.uint8:
+        return reference.max_pool2d_grad(
+            dy, tap, x_shape, kernel_size, stride, padding, dilation, ceil_mode
+        )
+    dx = namespace(dy).empty(x_shape, dy.dtype)
+    shapes = *x_shape[1:], *dy.shape[1:3]
+    sizes = map(int32, (dx.size, *shapes, *kernel_size, *stride, *padding, *dilation))
+    per_element(FILE, "max_pool2d_grad", dx.size, dy, tap, dx, *sizes)
+    return dx
+
+
+@drop_in(reference.avg_pool2d)
+def avg_pool2d(
+    x: Array,
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    """Drop-in for reference.avg_pool2d."""
+    n, h, w, c = x.shape
+    out, _ = pool_geometry(x.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
+    y = namespace(x).empty((n, *out, c), x.dtype)
+    divisor = count_include_pad, divisor_override or 0
+    sizes = map(int32, (y.size, h, w, c, *out, *kernel_size, *stride, *padding, *divisor))
+    per_element(FILE, "avg_pool2d", y.size, x, y, *sizes)
+    return y
+
+
+@drop_in(reference.avg_pool2d_grad)
+def avg_pool2d_grad(
+    dy: Array,
+    x_shape: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor_override: int | None,
+) -> Array:
+    """Drop-in for reference.avg_pool2d_grad."""
+    dx = namespace(dy).empty(x_shape, dy.dtype)
+    shapes, divisor = (*x_shape[1:], *dy.shape[1:3]), (count_include_pad, divisor_override or 0)
+    sizes = map(int32, (dx.size, *shapes, *kernel_size, *stride, *padding, *divisor))
+    per_element(FILE, "avg_pool2d_grad", dx.size, dy, dx, *sizes)
+    return dx
+
+
+@drop_in(reference.global_avg_pool2d)
+def global_avg_pool2d(x: Array) -> Array:
+    """Drop-in for reference.global_avg_pool2d."""
+    n, h, w, c = x.shape
+    y = namespace(x).empty((n, 1, 1, c), x.dtype)
+    per_element(FILE, "global_avg_pool2d", y.size, x, y, int32(y.size), int32(h * w), int32(c))
+    return y
+
+
+@drop_in(reference.global_avg_pool2d_grad)
+def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
+    """Drop-in for reference.global_avg_pool2d_grad."""
+    dx = namespace(dy).empty(x_shape, dy.dtype)
+    sizes = int32(dx.size), int32(x_shape[1] * x_shape[2]), int32(x_shape[3])
+    per_element(FILE, "global_avg_pool2d_grad", dx.size, dy, dx, *sizes)
+    return dx
