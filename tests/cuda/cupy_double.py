@@ -105,6 +105,7 @@ class ndarray:  # noqa: N801  # its name in CuPy
     strides = property(lambda self: self.host.strides)
     dtype = property(lambda self: self.host.dtype)
     flags = property(lambda self: self.host.flags)
+    data = property(lambda self: SimpleNamespace(ptr=self.host.ctypes.data))
     T = property(lambda self: ndarray(self.host.T))
 
     def __len__(self) -> int:

@@ -142,8 +142,11 @@ inline void wait(State barrier) {  // let the scheduler choose another thread
 inline void run_thread() {  // the fiber: the kernel's body for one block after the other
   for (;;) {
     body(arguments);
-    if (!threads[current].open.empty() || !threads[current].pending.empty())
-      fail("a thread ended with asynchronous copies that were not waited for");
+    Thread& self = threads[current];
+    bool flying = !self.open.empty();
+    for (const auto& group : self.pending) flying |= !group.empty();
+    self.pending.clear();
+    if (flying) fail("a thread ended with asynchronous copies that were not waited for");
     wait(kDone);
   }
 }

@@ -74,14 +74,15 @@ _libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 def guarded(array: np.ndarray, before: bool) -> Iterator[int]:
     """The address of a copy of an array next to a page that must not be touched: `before` it, or
     behind its end. The copy is written back."""
-    size = -(-max(array.nbytes, 1) // PAGE) * PAGE
+    size = -(-(array.nbytes + 16) // PAGE) * PAGE
     memory = mmap.mmap(-1, size + 2 * PAGE)  # kept alive until the end
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for page in (start, start + PAGE + size):
         _libc.mprotect(page, PAGE, NO_ACCESS)
     # Arrays of a GPU begin on 256 bytes; behind the end the guard can only come to within those 16
     # that vector accesses need.
-    offset = 0 if before else (size - array.nbytes) // 16 * 16
+    ahead = array.ctypes.data % 16  # views begin anywhere
+    offset = ahead if before else (size - array.nbytes - ahead) // 16 * 16 + ahead
     ctypes.memset(start + PAGE, 0xFF, size)
     copy = np.ctypeslib.as_array(
         ctypes.cast(start + PAGE + offset, ctypes.POINTER(ctypes.c_uint8)), (array.nbytes,)

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinynn.kernels import cuda_activation, cuda_norm, cuda_optim, cuda_pool, cuda_softmax
+from tinynn.kernels import (
+    cuda_activation,
+    cuda_conv,
+    cuda_norm,
+    cuda_optim,
+    cuda_pool,
+    cuda_softmax,
+)
 
 KERNELS: dict[str, Any] = {
+    "conv2d": cuda_conv.conv2d,
+    "conv2d_input_grad": cuda_conv.conv2d_input_grad,
+    "conv2d_weight_grad": cuda_conv.conv2d_weight_grad,
     "column_sum": cuda_norm.column_sum,
     "max_pool2d": cuda_pool.max_pool2d,
     "max_pool2d_grad": cuda_pool.max_pool2d_grad,

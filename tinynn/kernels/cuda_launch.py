@@ -6,6 +6,7 @@ a device array brings it along. The sources stand in `cuda/`, one file a theme.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -18,7 +19,6 @@ from tinynn.kernels.reference import Array, namespace
 K = TypeVar("K", bound=Callable[..., Any])
 SOURCES = Path(__file__).with_name("cuda")
 INCLUDE = '#include "device.cuh"'
-ORDINARY_SHARED = 48 << 10  # bytes of shared memory a kernel gets unasked
 THREADS = 256  # of a block that works element by element
 MOST = 2**31 - 2**16  # elements; the kernels count with 32 bits
 
@@ -48,19 +48,25 @@ def module(xp: Any, file: str, options: tuple[str, ...]) -> Any:
     return xp.RawModule(code=source(file), options=("-std=c++17", *options), backend="nvrtc")
 
 
-def per_element(file: str, name: str, n: int, *arguments: Any) -> None:
+def per_element(
+    file: str, name: str, n: int, *arguments: Any, options: tuple[str, ...] = ()
+) -> None:
     """Launch a kernel with one thread for each of n elements. The first argument is an array."""
-    kernel(namespace(arguments[0]), file, name)((-(-n // THREADS),), (THREADS,), arguments)
+    launch = kernel(namespace(arguments[0]), file, name, options)
+    launch((-(-n // THREADS),), (THREADS,), arguments)
 
 
 def drop_in(fallback: Callable[..., Any]) -> Callable[[K], K]:
     """Use the decorated kernel for contiguous float32 arrays that are not empty, and the reference
     for all others. Rates and steps are float64 and labels integers, whatever the weights are."""
 
+    rates = [name in ("lr", "step") for name in inspect.signature(fallback).parameters]
+
     def decorate(fast: K) -> K:
         @wraps(fallback)
         def choose(*args: Any) -> Any:
-            return (fast if all(map(_fits, args)) else fallback)(*args)
+            fits = all(rate or _fits(a) for a, rate in zip(args, rates))
+            return (fast if fits else fallback)(*args)
 
         return choose  # type: ignore[return-value]
 
@@ -71,10 +77,8 @@ def _fits(argument: Any) -> bool:
     """Whether the kernels take an argument: what is no array, they do."""
     if not hasattr(argument, "flags"):
         return True
-    if not (argument.flags.c_contiguous and 0 < argument.size < MOST):
-        return False
-    rate = argument.dtype == np.float64 and argument.shape == (1,)
-    return rate or argument.dtype == np.float32 or argument.dtype.kind in "iub"
+    kind_fits = argument.dtype == np.float32 or argument.dtype.kind in "iu"
+    return kind_fits and argument.flags.c_contiguous and 0 < argument.size < MOST
 
 
 def int32(x: int | bool) -> np.int32:
