@@ -15,6 +15,7 @@ import tinynn.backend
 from tinynn.backend import Backend, get_backend, use_backend
 from tinynn.gradcheck_cases import Draw
 from tinynn.kernels import cuda
+from tinynn.kernels.precision import set_float32_matmul_precision
 
 # The same examples on every run, and no deadline: the first call of a kernel compiles it.
 # `pytest --hypothesis-profile=dev` looks further and differently each time.
@@ -47,6 +48,7 @@ def load_emulated() -> Backend:
 
 
 tinynn.backend._LOADERS |= {"double": load_double, "emulated": load_emulated}
+set_float32_matmul_precision("highest")  # what tolerances are for
 BACKENDS: list[Any] = ["reference", "numpy", "double"]
 if importlib.util.find_spec("cupy"):
     BACKENDS.append(pytest.param("cupy", marks=pytest.mark.gpu))

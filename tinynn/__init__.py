@@ -10,6 +10,7 @@ from tinynn import functional, nn, optim, state
 from tinynn.autograd import enable_grad, is_grad_enabled, no_grad
 from tinynn.backend import Backend, backend_names, current_backend, get_backend, use_backend
 from tinynn.functional import cat, exp, log, matmul, stack, where
+from tinynn.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tinynn.kernels.threads import get_num_threads, set_num_threads
 from tinynn.random import default_generator, manual_seed
 from tinynn.tensor import Tensor
@@ -27,6 +28,7 @@ __all__ = [
     "exp",
     "functional",
     "get_backend",
+    "get_float32_matmul_precision",
     "get_num_threads",
     "is_grad_enabled",
     "log",
@@ -35,6 +37,7 @@ __all__ = [
     "nn",
     "no_grad",
     "optim",
+    "set_float32_matmul_precision",
     "set_num_threads",
     "stack",
     "state",

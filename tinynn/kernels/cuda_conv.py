@@ -34,7 +34,8 @@ def conv2d(
     (n, _, _, c), oc, out = x.shape, w.shape[0], geometry[3:5]
     y = namespace(x).empty((n, *out, oc), x.dtype)
     rows = y.size // oc
-    _launch("conv2d", (rows, oc, 1), c % 4 == 0, x, w, y, rows, *geometry)
+    options = _options(x, w, by_four=c % 4 == 0)
+    _launch("conv2d", options, (rows, oc, 1), x, w, y, rows, *geometry)
     return y
 
 
@@ -54,8 +55,8 @@ def conv2d_input_grad(
     c, oc = x_shape[3], w.shape[0]
     dx = namespace(dy).empty(x_shape, dy.dtype)
     geometry = _geometry(x_shape, w.shape, stride, padding, dilation)
-    rows, by_four = dx.size // c, c % 4 == 0 and oc % 4 == 0
-    _launch("conv2d_input_grad", (rows, c, 1), by_four, dy, w, dx, rows, *geometry)
+    rows, options = dx.size // c, _options(dy, w, by_four=c % 4 == 0 and oc % 4 == 0)
+    _launch("conv2d_input_grad", options, (rows, c, 1), dy, w, dx, rows, *geometry)
     return dx
 
 
@@ -84,15 +85,15 @@ def conv2d_weight_grad(
     splits = max(1, min(BLOCKS // tiles, pixels // SHARE_LEAST))
     share = -(-pixels // splits)
     partial = xp.empty((splits, oc, columns), dy.dtype)
+    options = _options(dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
     if columns:
-        by_four = c % 4 == 0 and oc % 4 == 0
+        sizes = oc, columns, splits
         _launch(
-            "conv2d_weight_grad", (oc, columns, splits), by_four, dy, x, partial, pixels, share,
-            *geometry,
-        )  # fmt: skip
+            "conv2d_weight_grad", options, sizes, dy, x, partial, pixels, share, *geometry
+        )
     per_element(
         FILE, "sum_shares", dw.size, partial, dw, *map(int32, (dw.size, splits, *geometry)),
-        options=_options(by_four=False),
+        options=options,
     )  # fmt: skip
     return dw
 
@@ -114,17 +115,19 @@ def _geometry(
     )  # fmt: skip
 
 
-def _options(*, by_four: bool) -> tuple[str, ...]:
-    """What conv.cu is compiled for."""
+def _options(a: Array, b: Array, *, by_four: bool) -> tuple[str, ...]:
+    """What conv.cu is compiled for, to multiply these: copied by four where their channels allow,
+    and their addresses, for views into an optimiser's flat storage begin anywhere."""
+    by_four = by_four and a.data.ptr % 16 == b.data.ptr % 16 == 0
     precision = PRECISIONS[get_float32_matmul_precision()]
     return f"-DPRECISION={precision}", f"-DVECTOR={4 if by_four else 1}"
 
 
-def _launch(name: str, sizes: tuple[int, int, int], by_four: bool, *arguments: Any) -> None:
+def _launch(
+    name: str, options: tuple[str, ...], sizes: tuple[int, int, int], *arguments: Any
+) -> None:
     """Launch a product of (rows, columns, splits); the first three arguments are arrays."""
     arrays, numbers = arguments[:3], map(int32, arguments[3:])
-    # Views into an optimiser's flat storage may begin anywhere.
-    by_four = by_four and all(a.data.ptr % 16 == 0 for a in arrays[:2])
     grid = -(-sizes[0] // TILE), -(-sizes[1] // TILE), sizes[2]
-    function = kernel(namespace(arrays[0]), FILE, name, _options(by_four=by_four))
+    function = kernel(namespace(arrays[0]), FILE, name, options)
     function(grid, (THREADS,), (*arrays, *numbers), shared_mem=SHARED)

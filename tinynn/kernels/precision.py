@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-
 PRECISIONS = {"highest": 0, "high": 1, "medium": 2}  # float32, TF32, bf16: PRECISION in conv.cu
-_precision: ContextVar[str] = ContextVar("tinynn_matmul_precision", default="high")
+_precision = "high"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
     """Choose how GPU convolutions round their float32 operands; PyTorch's name and words.
 
     "highest": not at all; "high": to TF32, 10 bits of mantissa, as PyTorch's convolutions do
-    unasked; "medium": to bf16, 7 bits. CPU kernels always compute in float32.
+    unasked; "medium": to bf16, 7 bits. CPU kernels always compute in float32. ValueError for
+    another word.
     """
+    global _precision
     if precision not in PRECISIONS:
         raise ValueError(
             f"set_float32_matmul_precision: expected one of {', '.join(PRECISIONS)}, "
             f"not {precision!r}"
         )
-    _precision.set(precision)
+    _precision = precision
 
 
 def get_float32_matmul_precision() -> str:
     """The precision chosen: "highest", "high" or "medium"."""
-    return _precision.get()
+    return _precision

@@ -18,6 +18,7 @@
 constexpr int kTile = 64;       // rows and columns of a block's product
 constexpr int kDepth = 32;      // fetched at a time
 constexpr int kThreads = 128;   // four warps, 32 rows and 32 columns each
+constexpr int kBlocks = 4;      // that a multiprocessor has registers for at once
 constexpr int kLines = kTile * kDepth / VECTOR / kThreads;  // copies of a thread for one tile
 // A tile lies in shared memory by rows of depth, or by rows of lines, as it does in global memory.
 // The rows' ends are left free so that a warp reads a fragment from 32 different banks.
@@ -163,7 +164,7 @@ struct Pixel {
 };
 __device__ __forceinline__ Pixel pixel(int m, int h, int w) { return {m / w / h, m / w % h, m % w}; }
 
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     conv2d(const float* x, const float* w_, float* y, int rows, GEOMETRY) {
   const Geometry g = GIVEN;
   Pixel pixels[kLines];  // of this thread's lines, as they stand in x under tap (0, 0)
@@ -191,7 +192,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
   store(sums, y, rows, g.oc);
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     conv2d_input_grad(const float* dy, const float* w_, float* dx, int rows, GEOMETRY) {
   const Geometry g = GIVEN;
   Pixel pixels[kLines];
@@ -221,7 +222,7 @@ extern "C" __global__ void __launch_bounds__(kThreads)
 }
 
 // partial (splits, OC, live taps and C): each block sums over its share of the output pixels.
-extern "C" __global__ void __launch_bounds__(kThreads)
+extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
     conv2d_weight_grad(const float* dy, const float* x, float* partial, int pixels, int share,
                        GEOMETRY) {
   const Geometry g = GIVEN;
