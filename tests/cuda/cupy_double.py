@@ -136,9 +136,6 @@ class ndarray:  # noqa: N801  # its name in CuPy
     def __int__(self) -> int:
         return int(self.item())
 
-    def __index__(self) -> int:
-        return operator.index(self.item())
-
     def __bool__(self) -> bool:
         return bool(self.item())
 
@@ -149,7 +146,7 @@ class ndarray:  # noqa: N801  # its name in CuPy
     # elements
     def __getitem__(self, index: Any) -> ndarray:
         parts = index if isinstance(index, tuple) else (index,)
-        if any(getattr(p, "dtype", None) == bool for p in parts):
+        if any(isinstance(p, ndarray) and p.dtype.kind == "b" for p in parts):
             _doing("waiting", "a mask as an index")
         if any(isinstance(p, list) for p in parts):
             _doing("copying", "a list as an index")
@@ -206,7 +203,9 @@ for _name in ("sum", "mean", "var", "max", "min", "argmax", "any", "all", "cumsu
 
 def _operator(name: str) -> Callable[..., Any]:
     def binary(self: ndarray, *others: Any) -> Any:
-        if others and not isinstance(others[0], (ndarray, np.ndarray, bool, int, float, np.generic)):
+        if others and not isinstance(
+            others[0], (ndarray, np.ndarray, bool, int, float, np.generic)
+        ):
             return NotImplemented
         result = getattr(self.host, name)(*map(_host, others))
         if name.startswith("__i") and name != "__invert__":
@@ -239,11 +238,14 @@ def _same(function: Callable[..., Any], kind: str = "") -> Callable[..., Any]:
     return lifted
 
 
-for _name in (
-    "exp log sqrt tanh sign logaddexp maximum minimum isnan isinf isfinite where clip "
-    "abs pad ascontiguousarray concatenate stack split expand_dims broadcast_to take_along_axis "
-    "arange zeros ones full zeros_like ones_like full_like outer copyto sum mean argmax"
-).split():
+SAME = (
+    "exp", "log", "sqrt", "tanh", "sign", "logaddexp", "maximum", "minimum", "isnan", "isinf",
+    "isfinite", "where", "clip", "abs", "pad", "ascontiguousarray", "concatenate", "stack",
+    "split", "expand_dims", "broadcast_to", "take_along_axis", "arange", "zeros", "ones",
+    "full", "zeros_like", "ones_like", "full_like", "outer", "copyto", "sum", "mean",
+    "argmax",
+)  # fmt: skip
+for _name in SAME:
     globals()[_name] = _same(getattr(np, _name))
 count_nonzero = _same(np.count_nonzero)
 matmul = _same(np.matmul, "libraries")
@@ -323,7 +325,9 @@ class RawKernel:
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0
     ) -> None:
         if shared_mem > self.max_dynamic_shared_size_bytes:
-            raise StreamError(f"{self.name}: {shared_mem} bytes of shared memory were not asked for")
+            raise StreamError(
+                f"{self.name}: {shared_mem} bytes of shared memory were not asked for"
+            )
         given = []
         for a in args:
             if not isinstance(a, (ndarray, np.generic)):

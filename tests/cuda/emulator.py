@@ -47,7 +47,9 @@ def compiler() -> str | None:
 @cache
 def compile_source(code: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
     """The library of all `extern "C" __global__` kernels in CUDA C source."""
-    names = re.findall(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)', code)
+    names = re.findall(
+        r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)', code
+    )
     entries = "\n".join(f'static int enter_{n} = emulator::enter<{n}>("{n}", {n});' for n in names)
     command = [compiler() or COMPILERS[0], *FLAGS, *options]
     key = "\0".join([*command, HEADER.read_text(), code])
@@ -147,7 +149,7 @@ def check_size(kernel: str, grid: Sequence[int], block: Sequence[int], shared: i
     threads = block[0] * block[1] * block[2]
     fits = (
         1 <= threads <= MOST_THREADS
-        and 1 <= min(grid)
+        and min(grid) >= 1
         and grid[0] < 2**31
         and max(grid[1:]) < 2**16
         and shared <= MOST_SHARED_ASKED

@@ -1,4 +1,4 @@
-"""Every CUDA source compiles for the GPUs it is written for, without registers spilled to memory."""
+"""Every CUDA source compiles for the GPUs it is written for, and no register is spilled."""
 
 import re
 import shutil

@@ -143,7 +143,7 @@ def test_a_read_and_a_write_out_of_bounds_are_caught(seed: int) -> None:
         with pytest.raises(KernelError, match="outside the arrays given"):
             launch("reverse", x, y, np.int32(n), READ_OUTSIDE, grid=grid, seed=seed)
     y = np.zeros(n, np.float32)
-    with pytest.raises(KernelError, match="outside the arrays|behind the end"):
+    with pytest.raises(KernelError, match=r"outside the arrays|behind the end"):
         launch("reverse", x, y, np.int32(n), WRITE_OUTSIDE, grid=grid, seed=seed)
 
 

@@ -78,9 +78,7 @@ def dropout(x: Array, bits: Array, drop: float) -> Array:
         return reference.dropout(x, bits, drop)
     y, each = like(x), x.size // math.prod(bits.shape)
     threshold, scale = int32(round(2**16 * drop)), float32(1 / (1 - drop))
-    per_element(
-        FILE, "dropout", x.size, x, bits, y, int32(x.size), int32(each), threshold, scale
-    )
+    per_element(FILE, "dropout", x.size, x, bits, y, int32(x.size), int32(each), threshold, scale)
     return y
 
 

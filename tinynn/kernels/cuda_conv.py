@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinynn.kernels import reference
 from tinynn.kernels.cuda_launch import drop_in, int32, kernel, per_element
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps
@@ -74,9 +72,7 @@ def conv2d_weight_grad(
     """Drop-in for reference.conv2d_weight_grad: blocks share the pixels, their sums are added in
     order."""
     if groups != 1:
-        return reference.conv2d_weight_grad(
-            dy, x, w_shape, stride, padding, dilation, groups, out
-        )
+        return reference.conv2d_weight_grad(dy, x, w_shape, stride, padding, dilation, groups, out)
     xp, c, oc = namespace(dy), x.shape[3], w_shape[0]
     geometry = _geometry(x.shape, w_shape, stride, padding, dilation)
     columns, pixels = geometry[-3] * geometry[-1] * c, dy.size // oc
@@ -88,9 +84,7 @@ def conv2d_weight_grad(
     options = _options(dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
     if columns:
         sizes = oc, columns, splits
-        _launch(
-            "conv2d_weight_grad", options, sizes, dy, x, partial, pixels, share, *geometry
-        )
+        _launch("conv2d_weight_grad", options, sizes, dy, x, partial, pixels, share, *geometry)
     per_element(
         FILE, "sum_shares", dw.size, partial, dw, *map(int32, (dw.size, splits, *geometry)),
         options=options,

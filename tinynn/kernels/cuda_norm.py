@@ -157,9 +157,7 @@ def _gradients(
     dx, dweight, dbias = like(x), like(weight), like(weight)
     dresidual = like(x) if needs_residual else None
     sizes = int32(rows), int32(channels), float32(eps), int32(relu)
-    partial = _column_sums(
-        "gradient_sums", 2, rows, channels, dy, x, mask, mean, var, None, *sizes
-    )
+    partial = _column_sums("gradient_sums", 2, rows, channels, dy, x, mask, mean, var, None, *sizes)
     _finish("finish_gradient_sums", partial, dweight, dbias, ())
     per_element(
         FILE, "normalize_grad", x.size, dy, x, mask, weight, mean, var, dweight, dbias, dx,

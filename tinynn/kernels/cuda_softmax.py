@@ -1,4 +1,4 @@
-"""CUDA drop-ins for softmax cross-entropy: loss and statistics in one launch, the gradient in one."""
+"""CUDA drop-ins for softmax cross-entropy: one launch for the loss, one for its gradient."""
 
 from __future__ import annotations
 
