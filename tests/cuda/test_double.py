@@ -130,13 +130,15 @@ def block_step(backend: str, make: Callable[[Any], optim.Optimizer], x: np.ndarr
     with tn.use_backend(backend) as used:
         g = np.random.default_rng(1)
         conv, bn = nn.Conv2d(3, 4, 3, padding=1, generator=g), nn.BatchNorm2d(4)
-        optimizer = make([*conv.parameters(), *bn.parameters()])
+        linear = nn.Linear(4, 5, generator=g)
+        optimizer = make([*conv.parameters(), *bn.parameters(), *linear.parameters()])
         images = tn.Tensor(used.asarray(x))
 
         def step() -> None:
             y = F.silu(F.max_pool2d(bn(conv(images), relu=True), 2))
             optimizer.zero_grad()
-            F.mean(F.adaptive_avg_pool2d(y, 1) * y).backward()
+            scores = linear(F.flatten(F.adaptive_avg_pool2d(y, 1), 1))
+            F.mean(scores * scores).backward()
             optimizer.step()
 
         step()

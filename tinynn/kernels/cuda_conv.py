@@ -1,4 +1,4 @@
-"""CUDA drop-ins for convolution: implicit matrix products on the tensor cores. See cuda/conv.cu.
+"""CUDA drop-ins for convolutions and matrix products, on the tensor cores. See cuda/conv.cu.
 
 Taps that only ever see padding are left out: of a 3 x 3 filter over a 1 x 1 image one is left.
 Grouped convolutions are the reference's.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinynn.kernels import reference
-from tinynn.kernels.cuda_launch import drop_in, int32, kernel, per_element
+from tinynn.kernels.cuda_launch import MOST, drop_in, int32, kernel, per_element
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps
 from tinynn.kernels.precision import PRECISIONS, get_float32_matmul_precision
 from tinynn.kernels.reference import Array, namespace
@@ -18,6 +20,7 @@ FILE = "conv"
 TILE, DEPTH, THREADS = 64, 32, 128  # as in conv.cu
 SHARED = 4 * 4 * TILE * (DEPTH + 4)  # two pairs of tiles, in bytes
 BLOCKS = 264  # that a large GPU runs at once: two for each of 132 multiprocessors
+POINTWISE = (1, 1), ((0, 0), (0, 0)), (1, 1), 1
 SHARE_LEAST = 4 * DEPTH  # output pixels that are worth a block of their own
 
 
@@ -90,6 +93,35 @@ def conv2d_weight_grad(
         options=options,
     )  # fmt: skip
     return dw
+
+
+def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
+    """Drop-in for reference.matmul: what a linear layer and its gradients ask for is a convolution
+    of 1 x 1 images and one of its gradients. cuBLAS, which multiplies the rest, cannot be recorded.
+    """
+    arrays = (a, b) if out is None else (a, b, out)
+    if any(m.ndim != 2 or m.dtype != np.float32 or not 0 < m.size < MOST for m in arrays):
+        return reference.matmul(a, b, out)
+    if a.flags.c_contiguous and b.T.flags.c_contiguous:
+        y = conv2d(_pixels(a), _pixels(b.T), *POINTWISE)
+    elif a.flags.c_contiguous and b.flags.c_contiguous:
+        shape = len(a), 1, 1, b.shape[1]
+        y = conv2d_input_grad(_pixels(a), _pixels(b), shape, *POINTWISE)
+    elif a.T.flags.c_contiguous and b.flags.c_contiguous:
+        shape = a.shape[0], 1, 1, b.shape[1]
+        y = conv2d_weight_grad(_pixels(a.T), _pixels(b), shape, *POINTWISE)
+    else:
+        return reference.matmul(a, b, out)
+    y = y.reshape(a.shape[0], b.shape[1])
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def _pixels(matrix: Array) -> Array:
+    """(M, C) -> (M, 1, 1, C): images of one pixel, or filters of one tap."""
+    return matrix.reshape(len(matrix), 1, 1, -1)
 
 
 def _geometry(

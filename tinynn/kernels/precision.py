@@ -1,4 +1,4 @@
-"""How precisely a GPU multiplies: the operands of convolutions; sums are float32 in any case."""
+"""How precisely a GPU multiplies: the operands of products; sums are float32 in any case."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ _precision = "high"
 
 
 def set_float32_matmul_precision(precision: str) -> None:
-    """Choose how GPU convolutions round their float32 operands; PyTorch's name and words.
+    """Choose how GPU kernels round the float32 operands of convolutions and matrix
+    products; PyTorch's name and words.
 
     "highest": not at all; "high": to TF32, 10 bits of mantissa, as PyTorch's convolutions do
     unasked; "medium": to bf16, 7 bits. CPU kernels always compute in float32. ValueError for
