@@ -80,6 +80,7 @@ struct Copy {  // from global to shared memory, begun and not yet landed
 struct Thread {
   State state;
   bool started = false;
+  unsigned shown = 0;  // which of its warp's exchanges the thread writes next
   char* stack = nullptr;
   ucontext_t context;
   jmp_buf resume_here;
@@ -87,7 +88,8 @@ struct Thread {
   std::vector<std::vector<Copy>> pending;  // committed groups, the oldest first
 };
 
-struct Exchange {  // what the lanes of a warp show each other
+struct Exchange {  // what the lanes of a warp show each other. A warp takes two in turn: when one
+                   // is written again, every lane has gone through the barrier of the other
   float value[kWarp][8];
   unsigned bits[kWarp][8];
 };
@@ -204,6 +206,7 @@ inline void run_block(bool drift) {
   for (unsigned i = 0; i < count; i++) {
     order[i] = i;
     threads[i].state = kReady;
+    threads[i].shown = 0;
   }
   for (;;) {
     shuffle_order(order);
@@ -301,7 +304,7 @@ inline void prepare_threads() {
     threads.emplace_back();
     threads.back().stack = static_cast<char*>(malloc(kStack));
   }
-  exchanges.resize((count + kWarp - 1) / kWarp);
+  exchanges.resize(2 * ((count + kWarp - 1) / kWarp));
 }
 
 inline void forget_threads() {  // after a failure they stand somewhere in the kernel
@@ -372,20 +375,22 @@ void begin_copy(void* to, const void* from, bool inside) {
 
 // -- collectives of a warp -----------------------------------------------------------------------
 
-inline Exchange& exchange() { return exchanges[current / kWarp]; }
+inline Exchange& next_exchange() {
+  return exchanges[current / kWarp * 2 + (threads[current].shown++ & 1)];
+}
 
 template <class T>
 T shuffle(T value, unsigned from) {
   static_assert(sizeof(T) <= sizeof(float[8]));
   unsigned lane = current % kWarp;
-  memcpy(exchange().value[lane], &value, sizeof(T));
+  Exchange& shown = next_exchange();
+  memcpy(shown.value[lane], &value, sizeof(T));
   wait(kAtWarpBarrier);
   T got;
   if (current - lane + from < count)
-    memcpy(&got, exchange().value[from], sizeof(T));
+    memcpy(&got, shown.value[from], sizeof(T));
   else
     memset(&got, kPoison, sizeof(T));  // a lane the block does not have
-  wait(kAtWarpBarrier);
   return got;
 }
 
@@ -404,7 +409,7 @@ template <int k, int per_register, class Read>
 void multiply_accumulate(float* d, const unsigned* a, const unsigned* b, Read element) {
   constexpr int half = k / 2;
   unsigned lane = current % kWarp;
-  Exchange& shown = exchange();
+  Exchange& shown = next_exchange();
   memcpy(shown.bits[lane], a, 4 * sizeof(unsigned));
   memcpy(shown.bits[lane] + 4, b, 2 * sizeof(unsigned));
   wait(kAtWarpBarrier);
@@ -420,7 +425,6 @@ void multiply_accumulate(float* d, const unsigned* a, const unsigned* b, Read el
     }
     result[i] = static_cast<float>(sum);
   }
-  wait(kAtWarpBarrier);
   memcpy(d, result, sizeof result);
 }
 

@@ -1,12 +1,15 @@
 """The table of kernels: its names, its overrides and their checks."""
 
 import importlib.util
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import tinynn as tn
+import tinynn.backend
 from tinynn.kernels import reference
 
 
@@ -90,3 +93,14 @@ def test_arrays_go_to_a_backend_and_come_back(backend: tn.Backend) -> None:
 
 def test_a_backend_introduces_itself() -> None:
     assert repr(tn.get_backend("reference")).startswith("Backend('reference', ")
+
+
+def test_cupy_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def count() -> int:
+        raise RuntimeError("cudaErrorInsufficientDriver")
+
+    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=RuntimeError)
+    cupy = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(ImportError, match=r"CuPy 14\.2\.0, but no GPU.*InsufficientDriver.*driver"):
+        tinynn.backend._load_cupy()
