@@ -8,6 +8,10 @@
 #include "emulator.h"
 #else
 
+#ifndef INFINITY  // NVRTC, which CuPy compiles with, has no math.h
+#define INFINITY __int_as_float(0x7f800000)
+#endif
+
 // Shared memory whose size the launch says, from the start of a 128-byte line.
 #define DYNAMIC_SHARED(type, name)                          \
   extern __shared__ __align__(128) unsigned char shared_[]; \
