@@ -153,3 +153,19 @@ def test_a_convolutional_step_can_be_recorded(name: str) -> None:
     x = np.random.default_rng(0).standard_normal((2, 6, 6, 3)).astype(np.float32)
     got, expected = (block_step(b, OPTIMIZERS[name], x) for b in ("emulated", "reference"))
     np.testing.assert_allclose(got, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
+def test_the_paper_s_network_learns_the_same_from_the_cuda_kernels() -> None:
+    weights = []
+    for backend in ("reference", "emulated"):
+        with tn.use_backend(backend):
+            run = a_run("--batch-size", "4")
+            run.model.train()
+            images, labels = next(iter(run.loader.epoch(0)))
+            with forbid("waiting", "libraries"):
+                train_step(run, images, labels)
+            weights.append(run.model.state_dict())
+    for name, expected in weights[0].items():
+        error = np.abs(weights[1][name] - expected).max()
+        assert error <= 2e-5 * max(np.abs(expected).max(), 1e-3), name
