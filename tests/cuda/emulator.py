@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import itertools
 import mmap
-import os
 import re
 import shutil
 import subprocess
@@ -30,8 +28,9 @@ FLAGS = [
 ]  # fmt: skip
 MOST_THREADS, MOST_SHARED, MOST_SHARED_ASKED = 1024, 48 << 10, 227 << 10
 PAGE, NO_ACCESS = mmap.PAGESIZE, 0
-LIBRARIES = Path(tempfile.gettempdir()) / f"tinynn-emulated-{os.getuid()}"
+LIBRARIES = tempfile.TemporaryDirectory(prefix="tinynn-emulated-")  # of this run of the tests
 
+_libraries = itertools.count()
 _seeds = itertools.count()  # each launch has another schedule; a run of tests repeats itself
 
 
@@ -52,18 +51,13 @@ def compile_source(code: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
     )
     entries = "\n".join(f'static int enter_{n} = emulator::enter<{n}>("{n}", {n});' for n in names)
     command = [compiler() or COMPILERS[0], *FLAGS, *options]
-    key = "\0".join([*command, HEADER.read_text(), code])
-    library = LIBRARIES / (hashlib.sha256(key.encode()).hexdigest()[:32] + ".so")
-    if not library.exists():
-        LIBRARIES.mkdir(mode=0o700, exist_ok=True)
-        new = library.with_suffix(f".{os.getpid()}")
-        finished = subprocess.run(
-            [*command, "-o", str(new), "-"], input=code + entries, capture_output=True, text=True
-        )
-        if finished.returncode:
-            raise KernelError(f"{' '.join(command)}:\n{finished.stderr}")
-        new.replace(library)
-    loaded = ctypes.CDLL(str(library))
+    library = f"{LIBRARIES.name}/{next(_libraries)}.so"
+    finished = subprocess.run(
+        [*command, "-o", library, "-"], input=code + entries, capture_output=True, text=True
+    )
+    if finished.returncode:
+        raise KernelError(f"{' '.join(command)}:\n{finished.stderr}")
+    loaded = ctypes.CDLL(library)
     loaded.emulated_parameters.restype = loaded.emulated_launch.restype = ctypes.c_char_p
     return loaded
 
