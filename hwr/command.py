@@ -12,6 +12,7 @@ import tinynn as tn
 from hwr.data.augment import PRESETS, Augment
 from hwr.errors import UserError, unknown_name
 from tinynn.backend import backend_names, get_backend
+from tinynn.kernels.cuda_launch import CompileError
 
 
 def run(program: str, main: Callable[[], int]) -> None:
@@ -20,6 +21,9 @@ def run(program: str, main: Callable[[], int]) -> None:
         code = main()
         sys.stdout.flush()
     except UserError as error:
+        print(f"{program}: error: {error}", file=sys.stderr)
+        code = 2
+    except CompileError as error:
         print(f"{program}: error: {error}", file=sys.stderr)
         code = 2
     except MemoryError as error:

@@ -47,6 +47,8 @@ class Config:
     seed: int = 0
     backend: str = "numpy"
     threads: int = 1
+    amp: bool = False  # products on a GPU in bf16
+    capture: bool = True  # on a GPU record the training step as one graph
     train_size: int | None = None  # use only so many of the training images
     limit_batches: int | None = None  # stop every epoch after so many batches
     data_dir: str | None = None

@@ -31,8 +31,9 @@ RECIPE_FIELDS = (
 )  # fmt: skip
 CONFIG_FIELDS = (
     "seed", "backend", "threads", "train_size", "limit_batches", "data_dir", "initial_weights",
-    "keep_epochs",
+    "keep_epochs", "amp", "capture",
 )  # fmt: skip
+ANYWHERE = "backend", "threads", "capture"  # may differ in a run resumed: on another machine
 MODEL_OPTIONS = ("stem", "width")
 
 
@@ -114,6 +115,22 @@ def parser() -> argparse.ArgumentParser:
         "(or --output-dir)",
     )
     option("--save-every", "S", 120, "seconds between checkpoints within an epoch", number(0))
+    p.add_argument(
+        "--amp",
+        action="store_true",
+        help="on a GPU multiply in bf16; sums, weights and the loss stay float32",
+    )
+    p.add_argument(
+        "--allow-reference",
+        action="store_true",
+        help="where a CUDA kernel cannot be compiled, let slower array code do its work",
+    )
+    p.add_argument(
+        "--no-capture",
+        dest="capture",
+        action="store_false",
+        help="on a GPU launch every kernel of a step, rather than one graph recorded of it",
+    )
     p.add_argument(
         "--dry-run",
         action="store_true",
@@ -248,17 +265,17 @@ def resumed(typed: dict[str, Any]) -> tuple[Path, Config] | None:
             f"python -m hwr.evaluate {folder}"
         )
     check_same(typed, config, folder)
-    if "threads" in typed:  # may differ: this may be another machine
-        config = replace(config, threads=typed["threads"])
-    return folder, config
+    if typed.get("backend", config.backend) != config.backend:
+        print(f"on backend {typed['backend']} the run goes on, but not bit for bit as on its own")
+    return folder, replace(config, **{name: typed[name] for name in ANYWHERE if name in typed})
 
 
 def check_same(typed: dict[str, Any], config: Config, folder: Path) -> None:
-    """UserError if an option was typed that differs from the run's own, threads excepted."""
+    """UserError if an option was typed that differs from the run's own, and may not."""
     own = {**vars(config.recipe), **vars(config), **config.recipe.model_options}
     own["recipe"] = config.facts.get("recipe")
     wanted = {name: typed[name] for name in ("recipe", *RECIPE_FIELDS, *CONFIG_FIELDS)
-              if name in typed and name != "threads"}  # fmt: skip
+              if name in typed and name not in ANYWHERE}  # fmt: skip
     for name, value in (wanted | typed_options(typed)).items():
         if value != own.get(name):
             raise UserError(

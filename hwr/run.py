@@ -21,6 +21,7 @@ from hwr.config import (
     make_schedule,
 )
 from hwr.data import Dataset, Loader
+from hwr.data.device_loader import DeviceLoader
 from hwr.errors import UserError
 from hwr.evaluate import (
     arrange,
@@ -32,6 +33,7 @@ from hwr.evaluate import (
 )
 from hwr.machine import machine
 from hwr.tasks import Task, tasks
+from tinynn import functional as F
 from tinynn.nn import Module
 from tinynn.optim import EMA, Optimizer, Schedule
 
@@ -96,8 +98,10 @@ class Run:
 
     def read_losses(self) -> None:
         """Fetch the losses of the last steps. Diverged if one is not finite."""
-        for i, (labels, loss, read) in enumerate(self.pending):
-            value = float(loss.item())
+        if not self.pending:
+            return
+        losses = F.stack([loss for _, loss, _ in self.pending]).numpy().tolist()
+        for i, (value, (labels, _, read)) in enumerate(zip(losses, self.pending)):
             if not math.isfinite(value):
                 step = self.step - len(self.pending) + i + 1
                 raise Diverged(f"the loss is {value} at step {step} (epoch {self.epoch + 1})")
@@ -162,15 +166,7 @@ def prepare(config: Config, split: str = "train") -> Run:
     train, held_out = split_data(config, split)
     config = with_data_facts(config, train, held_out)
     test = split_loader(config, "test")  # read now: bad data must not come to light after training
-    loader = Loader(
-        train,
-        recipe.batch_size,
-        seed=config.seed,
-        normalize=test.normalize,
-        shuffle=True,
-        synthesis=recipe.synthesis,
-        augment=recipe.augment,
-    )
+    loader = training_loader(config, train)
     validation = reading_loader(recipe, held_out) if held_out else None
     generator = config.rng(INITIAL_WEIGHTS)
     model = create_model(config, generator)
@@ -186,6 +182,21 @@ def prepare(config: Config, split: str = "train") -> Run:
     schedule = make_schedule(recipe, optimizer, epoch_batches(config, loader) * recipe.epochs)
     ema = make_ema(recipe, model)
     return Run(config, task, model, optimizer, schedule, ema, generator, loader, validation, test)
+
+
+def training_loader(config: Config, dataset: Dataset) -> Loader:
+    """The batches to train on, made on the device where the backend has one that can."""
+    recipe, backend = config.recipe, tn.current_backend()
+    options: dict[str, Any] = {
+        "seed": config.seed,
+        "normalize": data.Normalize(recipe.mean, recipe.std, recipe.image_size),
+        "shuffle": True,
+        "synthesis": recipe.synthesis,
+        "augment": recipe.augment,
+    }
+    if backend.has_device and DeviceLoader.fits(recipe.augment, recipe.synthesis):
+        return DeviceLoader(dataset, recipe.batch_size, backend=backend, **options)
+    return Loader(dataset, recipe.batch_size, **options)
 
 
 def split_data(config: Config, split: str = "train") -> tuple[Dataset, Dataset | None]:

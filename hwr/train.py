@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import numpy as np
 
 import tinynn as tn
 from hwr import checkpoint, command
-from hwr.config import make_ema
+from hwr.config import Config, make_ema
 from hwr.errors import UserError
 from hwr.evaluate import create_model, evaluate
 from hwr.interrupts import Interrupted, catch_interrupts
@@ -25,27 +27,42 @@ from hwr.progress import Progress, clock
 from hwr.run import Diverged, Run, prepare
 from hwr.statistics import describe_accuracy
 from hwr.tasks import Result
+from tinynn.backend import Array
+from tinynn.kernels.cuda_launch import allow_reference
 
 READ_LOSS_EVERY = 10  # steps; reading it more often would make a GPU wait
 
 
-def train_step(run: Run, images: np.ndarray, labels: np.ndarray) -> tuple[tn.Tensor, tn.Tensor]:
-    """One update from one batch. Returns the loss and what the images were read as."""
+def train_step(run: Run, images: Array, labels: Array) -> tuple[tn.Tensor, tn.Tensor]:
+    """One update from one batch. Returns the loss and what the images were read as.
+
+    All of it is the device's work, so that `tn.capture` can record it.
+    """
     output = run.model(tn.Tensor(images))
     loss = run.task.loss(output, labels, label_smoothing=run.config.recipe.label_smoothing)
     run.optimizer.zero_grad()
     loss.backward()
     run.optimizer.step()
-    run.schedule.step()
     if run.ema is not None:
         run.ema.update()
     return loss, run.task.read(output)
+
+
+def captured_step(run: Run) -> Callable[..., tuple[tn.Tensor, ...]]:
+    """`train_step` of a run, on a GPU recorded as one graph unless the user said otherwise."""
+    step = partial(train_step, run)
+    if not run.config.capture:
+        return step
+    rows = min(run.loader.batch_size, len(run.loader.dataset))
+    example = [np.broadcast_to(a, (rows, *a.shape[1:])) for a in run.loader.first()]
+    return tn.capture(step, example, model=run.model)
 
 
 @np.errstate(all="ignore")  # overflow shows in the loss, where Run.check looks for it
 def fit(run: Run, folder: Path, interrupted: Interrupted, save_every: float) -> bool:
     """Train to the last epoch. Returns False if it was interrupted (and saved) before."""
     last_save = time.monotonic()
+    step = captured_step(run)
     while not run.finished:
         run.model.train()
         batches = islice(run.loader.epoch(run.epoch, run.batch), run.batches - run.batch)
@@ -54,7 +71,8 @@ def fit(run: Run, folder: Path, interrupted: Interrupted, save_every: float) -> 
         total = min(run.batches * size, len(run.loader.dataset))
         with Progress(label, total, run.batch * size) as progress:
             for images, labels in batches:
-                loss, read = train_step(run, images, labels)
+                loss, read = step(images, labels)
+                run.schedule.step()
                 run.step += 1
                 run.batch += 1
                 run.pending.append((labels, loss.detach(), read))
@@ -140,8 +158,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = resumed(typed) if "resume" in typed else None
     config = found[1] if found else configure(typed)
     command.check_backend(config.backend)
+    if typed.get("amp") and not tn.get_backend(config.backend).has_device:
+        raise UserError(
+            f"--amp is for a GPU, and backend {config.backend} computes in float32 on the CPU; "
+            "leave it out, or choose --backend cupy"
+        )
     command.set_threads(config.threads)
-    with tn.use_backend(config.backend):
+    allow_reference("allow_reference" in typed)
+    with tn.use_backend(config.backend), precision(config):
         run = prepare(config)
         if typed.get("dry_run"):
             from hwr.summary import dry_run
@@ -149,6 +173,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return dry_run(run, train_step)
         folder = found[0] if found else typed.get("output_dir") or free_folder(config.recipe.name)
         return train(run, folder, is_new=found is None, save_every=typed.get("save_every", 120.0))
+
+
+@contextmanager
+def precision(config: Config) -> Iterator[None]:
+    """Within the block a GPU multiplies as the run says; a CPU computes in float32 anyway."""
+    before = tn.get_float32_matmul_precision()
+    if config.amp:
+        tn.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        tn.set_float32_matmul_precision(before)
 
 
 def train(run: Run, folder: Path, *, is_new: bool, save_every: float) -> int:
@@ -166,6 +202,8 @@ def train(run: Run, folder: Path, *, is_new: bool, save_every: float) -> int:
                 file=sys.stderr,
             )
             return 1
+        except MemoryError as error:
+            raise MemoryError(f"{error}; {what_fits(run)}") from error
     if not done:
         print(
             f"stopped at step {run.step} (epoch {run.epoch + 1}, batch {run.batch}) and "
@@ -174,6 +212,20 @@ def train(run: Run, folder: Path, *, is_new: bool, save_every: float) -> int:
         return 130
     finish(run, folder, time.monotonic() - began)
     return 0
+
+
+def what_fits(run: Run) -> str:
+    """Which batch a step has room for, found by trying: half as many images again and again."""
+    whole = run.config.recipe.batch_size
+    (image, label), rows = run.loader.first(), whole
+    while rows := rows // 2:
+        images, labels = (np.repeat(a, rows, axis=0) for a in (image, label))
+        try:
+            train_step(run, images, labels)
+            return f"the batch is {whole} images, and {rows} fit"
+        except (MemoryError, ValueError):  # or too few for the model to train on
+            continue
+    return f"the batch is {whole} images, and not even one fits"
 
 
 def start(run: Run, folder: Path, is_new: bool) -> None:

@@ -9,6 +9,7 @@ Read `tinynn/kernels/reference.py` first, then `autograd.py`.
 from tinynn import functional, nn, optim, state
 from tinynn.autograd import enable_grad, is_grad_enabled, no_grad
 from tinynn.backend import Backend, backend_names, current_backend, get_backend, use_backend
+from tinynn.capture import capture
 from tinynn.functional import cat, exp, log, matmul, stack, where
 from tinynn.kernels.precision import get_float32_matmul_precision, set_float32_matmul_precision
 from tinynn.kernels.threads import get_num_threads, set_num_threads
@@ -21,6 +22,7 @@ __all__ = [
     "Backend",
     "Tensor",
     "backend_names",
+    "capture",
     "cat",
     "current_backend",
     "default_generator",

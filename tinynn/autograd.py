@@ -90,7 +90,10 @@ class Function:
                 needs.append(False)
             arrays.append(x)
         self.needs = tuple(needs)
-        out = Tensor(self.forward(*arrays))
+        try:
+            out = Tensor(self.forward(*arrays))
+        except MemoryError as error:
+            raise self.out_of_memory("forward", arrays, error) from error
         if any(needs) and out.dtype.kind == "f":  # rounding to integers has no gradient
             self.edges = tuple((x.node or x) if need else None for x, need in zip(inputs, needs))
             self.serial = next(_serial)
@@ -113,6 +116,11 @@ class Function:
     def name(self) -> str:
         """The operation's name, as errors show it."""
         return type(self).__name__
+
+    def out_of_memory(self, way: str, arrays: list[Any], error: MemoryError) -> MemoryError:
+        """The same error, with the operation and the shapes that did not fit."""
+        shapes = " and ".join(str(a.shape) for a in arrays if hasattr(a, "shape"))
+        return MemoryError(f"{self.name}, {way} of {shapes}: {error}")
 
     def free(self) -> None:
         """Let go of the saved arrays and of the graph behind this node."""
@@ -137,7 +145,10 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
         dy = pending.pop(node)
         if node.retained is not None:
             node.retained.accumulate_grad(dy)
-        dxs = node.backward(dy)
+        try:
+            dxs = node.backward(dy)
+        except MemoryError as error:
+            raise node.out_of_memory("backward", [dy], error) from error
         edges = node.edges
         if not retain_graph:
             node.free()

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynn.kernels import reference, reference_ctc  # noqa: F401  # the second fills the table too
+from tinynn.kernels import reference, reference_ctc, reference_images  # noqa: F401  # fill the table
 
 Array = Any
 
@@ -63,6 +63,11 @@ class Backend:
                     f"the reference takes {expected}; a drop-in has the same parameters"
                 )
         return Backend(name, xp or self.xp, {**self.kernels, **kernels})
+
+    @property
+    def has_device(self) -> bool:
+        """Whether its arrays lie on a GPU, which works while the host goes on."""
+        return hasattr(self.xp, "cuda")
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """`values` as an array of this backend. Copies only where it must."""
@@ -112,16 +117,21 @@ def _cpu_kernels() -> dict[str, Any]:
 def _load_cupy() -> Backend:
     try:
         import cupy
-    except ImportError:
+    except ImportError as error:
+        found = "" if getattr(error, "name", None) == "cupy" else f"; the one here fails: {error}"
         raise ImportError(
             "backend 'cupy' needs CuPy: pip install 'tinynn[cuda13]' (CUDA 13) or 'tinynn[cuda12]'"
+            f"{found}"
         ) from None
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
+        no_device = "NoDevice" in str(error)
+        lacks = "NVIDIA's driver, which finds no GPU" if no_device else "no driver that fits it"
+        fix = "plug one in or make it visible" if no_device else "install or update NVIDIA's driver"
         raise ImportError(
-            f"backend 'cupy' finds CuPy {cupy.__version__}, but no GPU to use: {error}; install "
-            "NVIDIA's driver, or choose --backend numpy"
+            f"backend 'cupy' finds CuPy {cupy.__version__} and {lacks} ({error}); {fix}, or choose "
+            "--backend numpy"
         ) from None
     from tinynn.kernels import cuda
 

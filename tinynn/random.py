@@ -3,8 +3,8 @@
     model = nn.Linear(4, 2, generator=np.random.default_rng(0))     # explicit
     tn.manual_seed(0); model = nn.Linear(4, 2)                      # the default generator
 
-Parameters and masks are always drawn by NumPy on the host, then moved: a seed gives one network on
-every backend.
+Parameters are always drawn by NumPy on the host, then moved: a seed gives one network on every
+backend. So are masks, but for those of a GPU, which grow there from a key that NumPy draws.
 """
 
 from __future__ import annotations

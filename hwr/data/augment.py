@@ -53,7 +53,13 @@ class Augment:
 
     def __call__(self, images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """uint8 (N, H, W, C) -> the same, warped by what `rng` draws."""
-        n, h, w, _ = images.shape
+        return sample(images, *self.draw(images.shape, rng))
+
+    def draw(
+        self, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], Field | None]:
+        """The maps and the field, for `warp.warp`, of images (N, H, W, C)."""
+        n, h, w, _ = shape
         amount = rng.uniform(-1, 1, (6, n))
         maps = affine_maps(
             self.rotation_deg * amount[0],
@@ -61,7 +67,7 @@ class Augment:
             1 + self.scale * amount[2:4],
             self.translation * amount[4:] * np.array([[h], [w]]),
         )
-        return sample(images, maps, self._field(n, h, w, rng) if self.elastic_alpha else None)
+        return maps, self._field(n, h, w, rng) if self.elastic_alpha else None
 
     def _field(self, n: int, h: int, w: int, rng: np.random.Generator) -> Field:
         rows, columns = (gaussians(size, self.elastic_sigma) for size in (h, w))

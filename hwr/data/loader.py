@@ -43,8 +43,8 @@ class Normalize:
             )
 
     @cached_property
-    def _table(self) -> NDArray[np.float32]:
-        # A pixel has 256 values: one table makes every image exact to the last bit.
+    def levels(self) -> NDArray[np.float32]:
+        """What the 256 values of a pixel become: one table makes images exact to the last bit."""
         return ((np.arange(256) / 255 - self.mean) / self.std).astype(np.float32)
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -58,15 +58,15 @@ class Normalize:
             )
         n, h, w, c = images.shape
         if self.size is None or self.size == h == w:
-            return self._table.take(images)
+            return self.levels.take(images)
         if self.size < max(h, w):
             raise UserError(
                 f"Normalize: images are {h}x{w}, larger than size {self.size}; "
                 f"use size={max(h, w)} or more"
             )
         top, left = (self.size - h) // 2, (self.size - w) // 2
-        padded = np.full((n, self.size, self.size, c), self._table[0])
-        padded[:, top : top + h, left : left + w] = self._table.take(images)
+        padded = np.full((n, self.size, self.size, c), self.levels[0])
+        padded[:, top : top + h, left : left + w] = self.levels.take(images)
         return padded
 
 

@@ -6,6 +6,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynn.kernels.reference_images import warped
+
 Field = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -21,20 +23,10 @@ def warp(
     Bilinear between the four pixels around the point; black outside the image; rounded to the
     nearest grey level.
     """
-    n, h, w, _ = images.shape
-    y, x = np.arange(h) - (h - 1) / 2, np.arange(w) - (w - 1) / 2
-    grid = np.stack(np.broadcast_arrays(y[:, None], x, 1.0), 2)  # (H, W, 3)
-    points = np.einsum("nij,yxj->niyx", maps, grid)
-    if field is not None:
-        noise, rows, columns = field
-        points += rows @ noise @ columns.T
-    # A border of 1 pixel is black, and points further out see as little as those on it.
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0))).astype(np.float32)
-    y = np.clip(points[:, 0] + (h + 1) / 2, 0, h + 1)
-    x = np.clip(points[:, 1] + (w + 1) / 2, 0, w + 1)
-    top, left = np.minimum(y.astype(int), h), np.minimum(x.astype(int), w)
-    down, right = (y - top)[..., None], (x - left)[..., None]
-    image = np.arange(n)[:, None, None]
-    upper = (1 - right) * padded[image, top, left] + right * padded[image, top, left + 1]
-    lower = (1 - right) * padded[image, top + 1, left] + right * padded[image, top + 1, left + 1]
-    return ((1 - down) * upper + down * lower + 0.5).astype(np.uint8)
+    return warped(images, maps, None if field is None else displacement(field))
+
+
+def displacement(field: Field) -> NDArray[np.floating]:
+    """How far a field moves each point: (N, 2, H, W) pixels down and right."""
+    noise, rows, columns = field
+    return rows @ noise @ columns.T

@@ -14,6 +14,7 @@ from hwr.errors import UserError
 from hwr.statistics import describe_accuracy, wilson_interval
 from hwr.tasks.task import tasks
 from tinynn import functional as F
+from tinynn.backend import current_backend
 from tinynn.tensor import Tensor
 
 
@@ -133,7 +134,9 @@ class SquaredError(Classification):
         """
         check(output, labels)
         classes = output.shape[1]
-        target = (1 - label_smoothing) * np.eye(classes)[labels] + label_smoothing / classes
+        # The labels may lie on a device.
+        onehot = Tensor(labels).data[:, None] == current_backend().xp.arange(classes)
+        target = (1 - label_smoothing) * onehot + label_smoothing / classes
         target = target.astype(output.dtype)
         loss = F.mse_loss(F.softmax(output, 1), target, reduction)
         return loss / classes if reduction == "sum" else loss

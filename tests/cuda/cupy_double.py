@@ -8,8 +8,8 @@ or the engine does not use. As in CuPy (14)
 - `empty` holds anything: NaN here
 - `RawModule` compiles CUDA C; here the emulator runs its kernels on the CPU
 
-and where CuPy would wait for the device in silence, or raise while a stream is recorded as a graph,
-the double raises when it is told to: `forbid("waiting")`, `recording()`.
+and where CuPy would wait for the device in silence, the double raises when it is told to:
+`forbid("waiting")`. Streams and graphs stand in `stream_double.py`.
 """
 
 from __future__ import annotations
@@ -17,47 +17,18 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
 import emulator
 import numpy as np
+from stream_double import MemoryPool, StreamError, allocated, change, compute, cuda, doing
+
+__all__ = ["cuda"]
 
 PLAIN = bool, int, float, np.generic, np.dtype, str, type  # numbers and names of types
 float32, float64, int64, uint8 = np.float32, np.float64, np.int64, np.uint8
 newaxis, inf, pi = None, math.inf, math.pi
-
-# -- what a stream forbids -----------------------------------------------------------------------
-
-_forbidden: ContextVar[frozenset[str]] = ContextVar("forbidden", default=frozenset())
-
-
-class StreamError(RuntimeError):
-    """What the present stream cannot do: CuPy's CUDARuntimeError, or a silent loss of time."""
-
-
-@contextmanager
-def forbid(*kinds: str) -> Iterator[None]:
-    """Within the block raise StreamError for "waiting" (for the device: `float(x)`, `x.get()`, a
-    mask as an index), "copying" (from the host) and "libraries" (cuBLAS)."""
-    token = _forbidden.set(_forbidden.get() | set(kinds))
-    try:
-        yield
-    finally:
-        _forbidden.reset(token)
-
-
-def recording() -> Any:
-    """A stream that is recorded as a graph: kernels and allocations alone."""
-    return forbid("waiting", "copying", "libraries")
-
-
-def _doing(kind: str, what: str) -> None:
-    if kind in _forbidden.get():
-        raise StreamError(f"{what}: {kind} is not possible here")
-
 
 # -- arrays --------------------------------------------------------------------------------------
 
@@ -83,10 +54,15 @@ def _wrap(result: Any) -> Any:
     return type(result)(map(_wrap, result)) if isinstance(result, (list, tuple)) else result
 
 
+def _compute(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """NumPy's function of what wrapped arrays hold."""
+    return compute(_wrap, function, *map(_host, args), **options)
+
+
 class ndarray:  # noqa: N801  # its name in CuPy
     """An array of the device. `host` is what it wraps: for this file and the tests alone."""
 
-    __slots__ = ("host",)
+    __slots__ = ("__weakref__", "host")
     __array_ufunc__ = None  # NumPy's arrays leave arithmetic with it to it, and it refuses
     __hash__ = None  # type: ignore[assignment]
 
@@ -117,17 +93,17 @@ class ndarray:  # noqa: N801  # its name in CuPy
     # what waits for the device
     def get(self) -> np.ndarray:
         """A copy on the host."""
-        _doing("waiting", "get()")
+        doing("waiting", "get()")
         return self.host.copy()
 
     def item(self) -> Any:
         """The one element, on the host."""
-        _doing("waiting", "item()")
+        doing("waiting", "item()")
         return self.host.item()
 
     def tolist(self) -> Any:
         """The elements, on the host."""
-        _doing("waiting", "tolist()")
+        doing("waiting", "tolist()")
         return self.host.tolist()
 
     def __float__(self) -> float:
@@ -140,30 +116,29 @@ class ndarray:  # noqa: N801  # its name in CuPy
         return bool(self.item())
 
     def __repr__(self) -> str:
-        _doing("waiting", "repr()")
+        doing("waiting", "repr()")
         return f"device{self.host!r}"
 
     # elements
     def __getitem__(self, index: Any) -> ndarray:
         parts = index if isinstance(index, tuple) else (index,)
         if any(isinstance(p, ndarray) and p.dtype.kind == "b" for p in parts):
-            _doing("waiting", "a mask as an index")
+            doing("waiting", "a mask as an index")
         if any(isinstance(p, list) for p in parts):
-            _doing("copying", "a list as an index")
-        element = self.host[_host(index)]
-        if isinstance(element, np.generic):  # a view of no axis, not a number
-            element = self.host[(*_host(parts), Ellipsis)]
-        return ndarray(element)
+            doing("copying", "a list as an index")
+        if isinstance(self.host[_host(index)], np.generic):  # a view of no axis, not a number
+            index = (*parts, Ellipsis)
+        return _compute(operator.getitem, self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self.host[_host(index)] = _host(value)
+        change(operator.setitem, self.host, _host(index), _host(value))
 
     # methods that are the same in NumPy
     def astype(self, dtype: Any, copy: bool = True) -> ndarray:
-        return ndarray(self.host.astype(dtype, copy=copy))
+        return _compute(np.ndarray.astype, self, dtype, copy=copy)
 
     def reshape(self, *shape: Any) -> ndarray:
-        return ndarray(self.host.reshape(*shape))
+        return _compute(np.ndarray.reshape, self, *shape)
 
     def transpose(self, *axes: Any) -> ndarray:
         return ndarray(self.host.transpose(*axes))
@@ -172,10 +147,10 @@ class ndarray:  # noqa: N801  # its name in CuPy
         return ndarray(self.host.swapaxes(a, b))
 
     def copy(self) -> ndarray:
-        return ndarray(self.host.copy())
+        return _compute(np.ndarray.copy, self)
 
     def fill(self, value: Any) -> None:
-        self.host.fill(_host(value))
+        change(np.ndarray.fill, self.host, _host(value))
 
     def view(self, dtype: Any) -> ndarray:
         return ndarray(self.host.view(dtype))
@@ -192,7 +167,7 @@ class ndarray:  # noqa: N801  # its name in CuPy
 
 def _method(name: str) -> Callable[..., Any]:
     def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
-        return _wrap(getattr(self.host, name)(*_host(args), **kwargs))
+        return _compute(getattr(np.ndarray, name), self, *args, **kwargs)
 
     return method
 
@@ -207,10 +182,11 @@ def _operator(name: str) -> Callable[..., Any]:
             others[0], (ndarray, np.ndarray, bool, int, float, np.generic)
         ):
             return NotImplemented
-        result = getattr(self.host, name)(*map(_host, others))
+        function = getattr(np.ndarray, name)
         if name.startswith("__i") and name != "__invert__":
+            change(function, self.host, *map(_host, others))
             return self
-        return result if result is NotImplemented else _wrap(result)
+        return _compute(function, self, *others)
 
     return binary
 
@@ -229,11 +205,11 @@ def _same(function: Callable[..., Any], kind: str = "") -> Callable[..., Any]:
 
     def lifted(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         if kind:
-            _doing(kind, function.__name__)
+            doing(kind, function.__name__)
         if out is not None:
-            function(*_host(args), out=out.host, **kwargs)
+            change(function, *map(_host, args), out=out.host, **kwargs)
             return out
-        return _wrap(function(*_host(args), **kwargs))
+        return _compute(function, *args, **kwargs)
 
     return lifted
 
@@ -242,7 +218,7 @@ SAME = (
     "exp", "log", "sqrt", "tanh", "sign", "logaddexp", "maximum", "minimum", "isnan", "isinf",
     "isfinite", "where", "clip", "abs", "pad", "ascontiguousarray", "concatenate", "stack",
     "split", "expand_dims", "broadcast_to", "take_along_axis", "arange", "zeros", "ones",
-    "full", "zeros_like", "ones_like", "full_like", "outer", "copyto", "sum", "mean",
+    "full", "zeros_like", "ones_like", "full_like", "outer", "sum", "mean",
     "argmax",
 )  # fmt: skip
 for _name in SAME:
@@ -250,14 +226,19 @@ for _name in SAME:
 count_nonzero = _same(np.count_nonzero)
 matmul = _same(np.matmul, "libraries")
 nonzero = _same(np.nonzero, "waiting")
-add = SimpleNamespace(at=lambda a, index, b: np.add.at(a.host, _host(index), _host(b)))
+add = SimpleNamespace(at=lambda a, index, b: change(np.add.at, a.host, _host(index), _host(b)))
+
+
+def copyto(to: ndarray, values: Any, **options: Any) -> None:
+    """Write values into an array."""
+    change(np.copyto, to.host, _host(values), **{k: _host(v) for k, v in options.items()})
 
 
 def empty(shape: Any, dtype: Any = float) -> ndarray:
     """Memory as it was left: NaN, or numbers that are as unlikely."""
     a = np.empty(shape, dtype)
     a.reshape(-1).view(np.uint8)[:] = 0xFF
-    return ndarray(a)
+    return allocated(ndarray(a))
 
 
 def empty_like(a: ndarray, dtype: Any = None) -> ndarray:
@@ -268,8 +249,8 @@ def empty_like(a: ndarray, dtype: Any = None) -> ndarray:
 def array(values: Any, dtype: Any = None, copy: bool = True, order: str = "K") -> ndarray:
     """An array of the device; anything of the host is copied to it."""
     if isinstance(values, ndarray):
-        return ndarray(np.array(values.host, dtype, copy=copy or None, order=order))
-    _doing("copying", "array()")
+        return _compute(np.array, values, dtype, copy=copy or None, order=order)
+    doing("copying", "array()")
     return ndarray(np.array(values, dtype, order=order))
 
 
@@ -297,6 +278,7 @@ class _Generator:
 
 
 random = SimpleNamespace(default_rng=_Generator)
+get_default_memory_pool = MemoryPool
 
 # -- kernels -------------------------------------------------------------------------------------
 
@@ -308,6 +290,13 @@ class RawModule:
         assert backend == "nvrtc"
         self.code = code
         self.options = tuple(o for o in options if o.startswith("-D"))
+
+    def compile(self) -> None:
+        """Compile now. CompileException for what is no C++."""
+        try:
+            emulator.compile_source(self.code, self.options)
+        except emulator.KernelError as error:
+            raise cuda.compiler.CompileException(str(error).partition("\n")[2]) from None
 
     def get_function(self, name: str) -> RawKernel:
         """A kernel by its name."""
@@ -337,6 +326,5 @@ class RawKernel:
             given.append(_host(a))
         library = emulator.compile_source(self.module.code, self.module.options)
         ones = (1, 1, 1)
-        emulator.launch(
-            library, self.name, (*grid, *ones)[:3], (*block, *ones)[:3], given, shared_mem
-        )
+        sizes = (*grid, *ones)[:3], (*block, *ones)[:3]
+        change(emulator.launch, library, self.name, *sizes, given, shared_mem)

@@ -1,20 +1,27 @@
 """The double of CuPy is strict, and the engine and its training loop get on with it."""
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import cupy_double as xp
 import emulator
 import numpy as np
 import pytest
-from cupy_double import StreamError, forbid, recording
+from stream_double import MemoryPool, Stream, StreamError, forbid
 
+import hwr.data
 import tinynn as tn
+from hwr.data import Loader, Normalize
+from hwr.data.augment import PRESETS
+from hwr.data.device_loader import DeviceLoader
+from hwr.interrupts import Interrupted
 from hwr.options import configure, parser
 from hwr.run import Run, prepare
-from hwr.train import train_step
-from tinynn import functional as F
-from tinynn import nn, optim
+from hwr.train import fit, train_step
+from tinynn.backend import get_backend
 
 
 def device(*shape: int) -> Any:
@@ -65,6 +72,7 @@ def test_waiting_is_seen(wait: Callable[[Any], Any]) -> None:
 @pytest.mark.parametrize(
     "forbidden",
     [
+        float,
         lambda a: a @ a,
         lambda a: xp.asarray(1.0),
         lambda a: xp.asarray(np.ones(2)),
@@ -72,12 +80,54 @@ def test_waiting_is_seen(wait: Callable[[Any], Any]) -> None:
     ],
 )
 def test_a_recorded_stream_takes_kernels_alone(forbidden: Callable[[Any], Any]) -> None:
-    a = device(2, 2)
-    with recording():
-        xp.empty(3)
-        a += xp.exp(a) * 2
-        with pytest.raises(StreamError):
-            forbidden(a)
+    a = xp.ones((1, 1), np.float32)
+    with recorded(MemoryPool()), pytest.raises(StreamError):
+        forbidden(a)
+
+
+@contextmanager
+def recorded(pool: MemoryPool) -> Iterator[Stream]:
+    """A stream that is recorded within the block."""
+    stream = Stream(non_blocking=True)
+    with stream, xp.cuda.using_allocator(pool.malloc):
+        stream.begin_capture()
+        yield stream
+        stream.end_capture()
+
+
+def test_a_recording_computes_nothing_and_a_launch_all() -> None:
+    a, total, parts = xp.ones(4, np.float32), xp.zeros((), np.float32), xp.zeros(4, np.float32)
+    pool = MemoryPool()
+    with recorded(pool) as stream:
+        kept = xp.exp(a) * 2
+        lost = xp.exp(kept)
+        lost += 1
+        parts[1:] = lost.reshape(2, 2).sum(0)[0]
+        total += a.sum()
+        inside = lost.host
+        del lost
+    assert np.isnan(kept.host).all()
+    assert total.host == parts.host.sum() == 0
+    for n in (1, 2):
+        a[...] = n
+        stream.graph.launch()
+        np.testing.assert_allclose(kept.host, 2 * np.exp(n), rtol=1e-6)
+        np.testing.assert_allclose(parts.host[1:], 2 * (1 + np.exp(2 * np.exp(n))), rtol=1e-4)
+    assert total.host == 4 + 8
+    assert np.isnan(inside).all()  # memory that another step may have taken
+
+
+def test_a_graph_needs_a_pool_and_a_stream_of_its_own() -> None:
+    stream = Stream()
+    with stream, pytest.raises(StreamError):
+        stream.begin_capture()
+    pool = MemoryPool()
+    with recorded(pool) as stream:
+        pass
+    del pool
+    gc.collect()
+    with pytest.raises(StreamError, match="memory went back"):
+        stream.graph.launch()
 
 
 def test_memory_is_not_zero_by_chance() -> None:
@@ -115,44 +165,36 @@ def test_a_training_step_waits_for_nothing(options: tuple[str, ...]) -> None:
     assert run.images == 32
 
 
-OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
-    "SGD": lambda p: optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True),
-    "Adam": optim.Adam,
-    "AdamW": optim.AdamW,
-    "RMSprop": lambda p: optim.RMSprop(p, momentum=0.9, centered=True),
-    "Adagrad": optim.Adagrad,
-    "Adadelta": optim.Adadelta,
-}
-
-
-def block_step(backend: str, make: Callable[[Any], optim.Optimizer], x: np.ndarray) -> np.ndarray:
-    """Two steps of a convolutional network, the second recorded on a device -> its weights."""
-    with tn.use_backend(backend) as used:
-        g = np.random.default_rng(1)
-        conv, bn = nn.Conv2d(3, 4, 3, padding=1, generator=g), nn.BatchNorm2d(4)
-        linear = nn.Linear(4, 5, generator=g)
-        optimizer = make([*conv.parameters(), *bn.parameters(), *linear.parameters()])
-        images = tn.Tensor(used.asarray(x))
-
-        def step() -> None:
-            y = F.silu(F.max_pool2d(bn(conv(images), relu=True), 2))
-            optimizer.zero_grad()
-            scores = linear(F.flatten(F.adaptive_avg_pool2d(y, 1), 1))
-            F.mean(scores * scores).backward()
-            optimizer.step()
-
-        step()
-        with recording():  # means nothing to NumPy
-            step()
-        return conv.weight.numpy()
+def test_a_device_s_batches_are_the_host_s() -> None:
+    options = {"seed": 3, "normalize": Normalize(0.1, 0.3, 30), "shuffle": True}
+    dataset = hwr.data.load("mnist", split="test").subset(range(20))
+    for augment in (None, PRESETS["affine"], PRESETS["elastic"]):
+        host = Loader(dataset, 8, augment=augment, **options)
+        device = DeviceLoader(dataset, 8, augment=augment, backend=get_backend("double"), **options)
+        for (images, labels), (expected, truths) in zip(device.epoch(1, 1), host.epoch(1, 1)):
+            np.testing.assert_array_equal(labels, truths)
+            level = 0 if augment is None else 1.01 / 255 / 0.3
+            np.testing.assert_allclose(images.get(), expected, atol=level, rtol=0)
+            assert images.dtype == np.float32
 
 
 @pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_a_convolutional_step_can_be_recorded(name: str) -> None:
-    x = np.random.default_rng(0).standard_normal((2, 6, 6, 3)).astype(np.float32)
-    got, expected = (block_step(b, OPTIMIZERS[name], x) for b in ("emulated", "reference"))
-    np.testing.assert_allclose(got, expected, atol=2e-3 * np.abs(expected).max())
+def test_training_captured_is_training(tmp_path: Path) -> None:
+    states = []
+    for how in ((), ("--no-capture",)):
+        with tn.use_backend("emulated"):
+            options = ["--batch-size", "4", "--train-size", "22", "--epochs", "1", *AUGMENTED]
+            run = a_run(*options, *how)
+            folder = tmp_path / str(len(how))
+            folder.mkdir()
+            assert fit(run, folder, Interrupted(), save_every=1e9)
+            states.append((run.mean_loss, run.correct, run.model.state_dict()))
+    assert states[0][:2] == states[1][:2]
+    for name, expected in states[1][2].items():
+        np.testing.assert_array_equal(states[0][2][name], expected, err_msg=name)
+
+
+AUGMENTED = "--augment", "affine", "--ema-decay", "0.9"
 
 
 @pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")

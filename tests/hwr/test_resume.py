@@ -305,7 +305,6 @@ def test_options_of_a_resumed_run(
         ("--model", "fast", "mlp"),
         ("--recipe", "fast", "chi2022-resnet18"),
         ("--seed", "7", "0"),
-        ("--backend", "reference", "numpy"),
         ("--train-size", "80", "90"),
         ("--limit-batches", "1", "None"),
         ("--data-dir", "other", str(digits)),

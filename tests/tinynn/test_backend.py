@@ -95,12 +95,21 @@ def test_a_backend_introduces_itself() -> None:
     assert repr(tn.get_backend("reference")).startswith("Backend('reference', ")
 
 
-def test_cupy_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("cudaErrorInsufficientDriver", r"no driver that fits it \(.*Driver\); install or update"),
+        ("cudaErrorNoDevice", r"driver, which finds no GPU \(.*NoDevice\); plug one in"),
+    ],
+)
+def test_cupy_without_a_driver_or_a_gpu_says_which(
+    error: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def count() -> int:
-        raise RuntimeError("cudaErrorInsufficientDriver")
+        raise RuntimeError(error)
 
     runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=RuntimeError)
     cupy = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    with pytest.raises(ImportError, match=r"CuPy 14\.2\.0, but no GPU.*InsufficientDriver.*driver"):
+    with pytest.raises(ImportError, match=rf"CuPy 14\.2\.0 and .*{told}.*backend numpy"):
         tinynn.backend._load_cupy()

@@ -381,6 +381,20 @@ def gru_grad(draw: Draw) -> Arguments:
     return [draw.normal(*y.shape), y, gates, h, w]
 
 
+# -- batches of images ----------------------------------------------------------------------------
+
+
+@cases(1.01 / 255)  # a grey level, where rounding is a close call
+def gather_images(draw: Draw) -> Arguments:
+    n, h, w, c = draw.integer(1, 4), draw.integer(1, 9), draw.integer(1, 9), draw.integer(1, 3)
+    images = draw.rng.integers(0, 256, (5, h, w, c), np.uint8)
+    chosen = draw.rng.integers(0, 5, n)
+    size = h + draw.integer(0, 3), w + draw.integer(0, 3)
+    maps = draw.choice([None, draw.normal(n, 2, 3)])
+    moved = None if maps is None else draw.choice([None, 3 * draw.normal(n, 2, h, w)])
+    return [images, chosen, maps, moved, np.arange(256) / 255, size]
+
+
 # -- dropout and optimisers -----------------------------------------------------------------------
 
 
@@ -456,6 +470,9 @@ def interpolate(draw: Draw) -> Arguments:
 # -- fast kernels against the reference ----------------------------------------------------------
 
 
+OTHER_NUMBERS = "random_bits"  # as random as the reference's: see tests/cuda/test_random.py
+
+
 def find_drop_ins() -> Iterator[Any]:
     """(backend, kernel) for every kernel that is not the reference's own."""
     for backend in backend_names():
@@ -465,7 +482,7 @@ def find_drop_ins() -> Iterator[Any]:
         except ImportError:
             continue
         for name, function in kernels.items():
-            if function is not reference.KERNELS[name]:
+            if function is not reference.KERNELS[name] and name != OTHER_NUMBERS:
                 yield pytest.param(backend, name, id=f"{backend}-{name}", marks=marks)
 
 

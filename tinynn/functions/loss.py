@@ -78,12 +78,15 @@ def check_labels(
 ) -> Array:
     """The labels as one row (M,). ValueError for one that is neither a class nor ignored.
 
-    `given`: what the user called the loss with. Labels of the host are looked at there: those of a
-    device would make the host wait for all that is still to be computed.
+    `given`: what the user called the loss with. Labels of the host are looked at there; those of a
+    device are not, for the host would wait for all that is still to be computed: there one that is
+    no class gives a wrong loss.
     """
     classes = scores.shape[-1]
-    labels = given.reshape(-1) if isinstance(given, np.ndarray) else target.data.reshape(-1)
-    if not labels.size or (labels.min() >= 0 and labels.max() < classes):
+    plain = isinstance(given, (np.ndarray, list, tuple))
+    labels = (np.asarray(given) if plain else target.data).reshape(-1)
+    on_device = not isinstance(labels, np.ndarray)
+    if on_device or not labels.size or (labels.min() >= 0 and labels.max() < classes):
         return target.data.reshape(-1)
     wrong = (labels < 0) | (labels >= classes)
     if ignore_index is not None:

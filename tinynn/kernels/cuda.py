@@ -7,9 +7,11 @@ from typing import Any
 from tinynn.kernels import (
     cuda_activation,
     cuda_conv,
+    cuda_images,
     cuda_norm,
     cuda_optim,
     cuda_pool,
+    cuda_random,
     cuda_softmax,
 )
 
@@ -37,9 +39,11 @@ KERNELS: dict[str, Any] = {
     "silu_grad": cuda_activation.silu_grad,
     "gelu": cuda_activation.gelu,
     "gelu_grad": cuda_activation.gelu_grad,
+    "random_bits": cuda_random.random_bits,
     "dropout": cuda_activation.dropout,
     "label_cross_entropy": cuda_softmax.label_cross_entropy,
     "label_cross_entropy_grad": cuda_softmax.label_cross_entropy_grad,
+    "gather_images": cuda_images.gather_images,
     "update_sgd": cuda_optim.update_sgd,
     "update_adam": cuda_optim.update_adam,
     "update_rmsprop": cuda_optim.update_rmsprop,

@@ -7,6 +7,7 @@ a device array brings it along. The sources stand in `cuda/`, one file a theme.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
@@ -36,16 +37,42 @@ def source(name: str) -> str:
     )
 
 
+class CompileError(RuntimeError):
+    """A CUDA source that the run-time compiler refuses."""
+
+
+_reference_allowed = False
+
+
+def allow_reference(allowed: bool = True) -> None:
+    """Let the reference do the work of kernels that cannot be compiled here, with a warning."""
+    global _reference_allowed
+    _reference_allowed = allowed
+
+
 @cache
 def kernel(xp: Any, file: str, name: str, options: tuple[str, ...] = ()) -> Any:
-    """A kernel of a source file, compiled for the device on its first launch."""
-    return module(xp, file, options).get_function(name)
+    """A kernel of a source file. CompileError names the file and the line."""
+    made = module(xp, file, options)
+    if isinstance(made, CompileError):
+        raise made
+    return made.get_function(name)
 
 
 @cache
 def module(xp: Any, file: str, options: tuple[str, ...]) -> Any:
-    """All kernels of a source file."""
-    return xp.RawModule(code=source(file), options=("-std=c++17", *options), backend="nvrtc")
+    """All kernels of a source file, compiled now; or the error, so that nobody tries again."""
+    made = xp.RawModule(code=source(file), options=("-std=c++17", *options), backend="nvrtc")
+    try:
+        made.compile()
+    except xp.cuda.compiler.CompileException as error:
+        text = str(error)
+        first = next((line for line in text.splitlines() if "error:" in line), text)
+        return CompileError(
+            f"{SOURCES / file}.cu cannot be compiled here: {first.strip()}; update CuPy and "
+            "NVIDIA's driver, or train with slower kernels in its place by --allow-reference"
+        )
+    return made
 
 
 def per_element(
@@ -65,8 +92,15 @@ def drop_in(fallback: Callable[..., Any]) -> Callable[[K], K]:
     def decorate(fast: K) -> K:
         @wraps(fallback)
         def choose(*args: Any) -> Any:
-            fits = all(rate or _fits(a) for a, rate in zip(args, rates))
-            return (fast if fits else fallback)(*args)
+            if not all(rate or _fits(a) for a, rate in zip(args, rates)):
+                return fallback(*args)
+            try:
+                return fast(*args)
+            except CompileError as error:
+                if not _reference_allowed:
+                    raise
+                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+                return fallback(*args)
 
         return choose  # type: ignore[return-value]
 

@@ -7,7 +7,8 @@ NumPy and on any array library with NumPy's interface (CuPy): `namespace(x)` is 
 Legend: `x w b y` arrays; `dy dx dw` gradients of the loss with respect to them; `N H W C` input,
 `OH OW OC` output, `KH KW` filter; `M` rows of a matrix; `mean, var, rstd` statistics.
 
-The two kernels of the CTC loss stand in `reference_ctc.py`.
+The two kernels of the CTC loss stand in `reference_ctc.py`, that which gathers batches of images in
+`reference_images.py`.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinynn.backend import current_backend
+from tinynn.kernels.replay import on_host
 from tinynn.nn.module import Module
 
 
@@ -29,13 +30,16 @@ class EMA:
     def update(self) -> None:
         """Take the model's present weights into the average."""
         decay = self.decay if self.updates else 0.0
-        self.updates += 1
+        on_host(self._count)
         for name, tensor in self.model.named_tensors():
             average = self.averages[name]
             if tensor.dtype.kind == "f":
                 average += (1 - decay) * (tensor.data - average)
             else:
                 average[...] = tensor.data
+
+    def _count(self) -> None:
+        self.updates += 1
 
     @contextmanager
     def applied(self) -> Iterator[Module]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from tinynn.backend import Array, current_backend
+from tinynn.kernels.replay import on_host
 from tinynn.tensor import Tensor
 
 
@@ -99,11 +101,15 @@ class ParamGroup:
                 continue
             if self.params[begin].grad is not None:
                 self.steps[begin:end] += 1
-                for i in range(begin, end):
-                    self.step_counts[i] += 1
+                on_host(partial(self._count, begin, end))
                 flat = slice(self.ends[begin - 1] if begin else 0, self.ends[end - 1])
                 yield flat, self.steps[begin : begin + 1]
             begin = end
+
+    def _count(self, begin: int, end: int) -> None:
+        """One more step of these parameters."""
+        for i in range(begin, end):
+            self.step_counts[i] += 1
 
     def _together(self, i: int, j: int) -> bool:
         """Whether parameters i and j take the same step, or both none."""

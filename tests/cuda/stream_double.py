@@ -1,0 +1,195 @@
+"""The double's streams, events, memory pools and graphs: `cupy.cuda`, as strict as on a GPU.
+
+While a stream is recorded nothing is computed: a result holds NaN, an array that is written to
+keeps what it holds, and what waits for the device, copies from the host or calls cuBLAS raises. A
+launch of the graph computes all. Afterwards what the step allocated and nobody holds is NaN again,
+for the next launch, or another graph of that pool, writes there.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar, Token
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+UNRECORDABLE = frozenset({"waiting", "copying", "libraries"})
+forbidden: ContextVar[frozenset[str]] = ContextVar("forbidden", default=frozenset())
+_graph: ContextVar[Graph | None] = ContextVar("graph", default=None)
+_pool: ContextVar[MemoryPool | None] = ContextVar("pool", default=None)
+
+
+class StreamError(RuntimeError):
+    """What the present stream cannot do: CuPy's CUDARuntimeError, or a silent loss of time."""
+
+
+@contextmanager
+def forbid(*kinds: str) -> Iterator[None]:
+    """Within the block raise StreamError for "waiting" (for the device: `float(x)`, `x.get()`, a
+    mask as an index), "copying" (from the host) and "libraries" (cuBLAS)."""
+    token = forbidden.set(forbidden.get() | set(kinds))
+    try:
+        yield
+    finally:
+        forbidden.reset(token)
+
+
+def doing(kind: str, what: str) -> None:
+    """StreamError if that is forbidden now."""
+    if kind in forbidden.get():
+        raise StreamError(f"{what}: {kind} is not possible here")
+
+
+class MemoryPool:
+    """Where arrays come from within `using_allocator(pool.malloc)`."""
+
+    def malloc(self, size: int) -> None:
+        """Stands for the pool: the double's arrays are NumPy's."""
+
+    def free_all_blocks(self) -> None:
+        """Nothing to give back."""
+
+    def total_bytes(self) -> int:
+        """Nor to count."""
+        return 0
+
+
+@contextmanager
+def using_allocator(allocator: Callable[[int], Any]) -> Iterator[None]:
+    """Within the block arrays come from the pool whose `malloc` this is."""
+    token = _pool.set(allocator.__self__)  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        _pool.reset(token)
+
+
+class Graph:
+    """The work of a recorded stream, and the arrays that it allocated."""
+
+    def __init__(self, pool: MemoryPool):
+        self.pool = weakref.ref(pool)
+        self.work: list[Callable[[], Any]] = []
+        self.allocated: list[tuple[np.ndarray, weakref.ref[Any]]] = []
+
+    def launch(self, stream: Stream | None = None) -> None:
+        """Compute everything."""
+        if self.pool() is None:
+            raise StreamError("the graph's memory went back with its pool")
+        with np.errstate(all="ignore"):
+            for work in self.work:
+                work()
+        for host, wrapper in self.allocated:
+            if wrapper() is None:
+                poison(host)
+
+
+class Stream:
+    """A queue of work; the null stream cannot be recorded."""
+
+    def __init__(self, non_blocking: bool = False):
+        self.tokens: list[Token[Any]] = []
+        self.streams: list[Token[Any]] = []
+
+    def __enter__(self) -> Stream:
+        self.streams.append(_stream.set(self))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _stream.reset(self.streams.pop())
+
+    def begin_capture(self) -> None:
+        """Record from now on. StreamError where CuPy raises, or a graph would read stale memory."""
+        pool = _pool.get()
+        if self is NULL or _stream.get() is not self or pool is None:
+            raise StreamError("record on a stream and from a pool of the graph's own")
+        self.graph = Graph(pool)
+        kinds = forbidden.get() | UNRECORDABLE
+        self.tokens = [forbidden.set(kinds), _graph.set(self.graph)]
+
+    def end_capture(self) -> Graph:
+        """The graph."""
+        for variable, token in zip((forbidden, _graph), self.tokens):
+            variable.reset(token)
+        return self.graph
+
+    def record(self) -> object:
+        """An event: what was queued so far."""
+        return object()
+
+    def wait_event(self, event: object) -> None:
+        """What is queued from now on waits for an event. (The double computes in order anyway.)"""
+
+
+NULL = Stream()
+_stream: ContextVar[Stream] = ContextVar("stream", default=NULL)
+cuda = SimpleNamespace(
+    Stream=Stream, MemoryPool=MemoryPool, using_allocator=using_allocator,
+    get_current_stream=_stream.get,
+    compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
+)  # fmt: skip
+
+
+# -- what arrays ask ------------------------------------------------------------------------------
+
+
+def poison(host: np.ndarray) -> None:
+    """What memory holds that nobody wrote: NaN (integers have none: 0)."""
+    host[...] = np.nan if host.dtype.kind == "f" else 0
+
+
+def change(function: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Call what writes into arrays, now or at each launch of the graph that is recorded."""
+    graph = _graph.get()
+    if graph is None:
+        function(*args, **options)
+    else:
+        graph.work.append(partial(function, *args, **options))
+
+
+def compute(wrap: Callable[[Any], Any], function: Callable[..., Any], *args: Any, **options: Any):
+    """What a function of NumPy returns, wrapped: computed now or at each launch. A view of what it
+    is given is no work."""
+    graph = _graph.get()
+    if graph is None:
+        return wrap(function(*args, **options))
+    with np.errstate(all="ignore"):
+        result = function(*args, **options)
+    several = isinstance(result, (list, tuple))
+    hosts = [np.asarray(r) for r in (result if several else [result])]
+    given = [a for a in flat(args) if isinstance(a, np.ndarray)]
+    wrapped = [wrap(host) for host in hosts]
+    if not any(np.may_share_memory(host, a) for host in hosts for a in given):
+
+        def again() -> None:
+            new = function(*args, **options)
+            for host, values in zip(hosts, new if several else [new]):
+                host[...] = values
+
+        graph.work.append(again)
+        for host, array in zip(hosts, wrapped):
+            poison(host)
+            graph.allocated.append((host, weakref.ref(array)))
+    return type(result)(wrapped) if several else wrapped[0]
+
+
+def allocated(array: Any) -> Any:
+    """An array whose memory is new, and the graph's if one is recorded."""
+    graph = _graph.get()
+    if graph is not None:
+        graph.allocated.append((array.host, weakref.ref(array)))
+    return array
+
+
+def flat(values: Sequence[Any]) -> Iterator[Any]:
+    """All values, those in lists and tuples too."""
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from flat(value)
+        else:
+            yield value

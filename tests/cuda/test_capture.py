@@ -1,0 +1,155 @@
+"""A captured step does what it does eagerly, bit for bit, on the strict double of CuPy."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import cupy_double as xp
+import emulator
+import numpy as np
+import pytest
+
+import tinynn as tn
+from tinynn import functional as F
+from tinynn import nn, optim
+from tinynn.capture import KEPT, WARM_UP, CapturedStep
+
+emulates = pytest.mark.skipif(
+    emulator.compiler() is None, reason="no C++ compiler to emulate kernels with"
+)
+OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
+    "SGD": lambda p: optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True),
+    "Adam": optim.Adam,
+    "AdamW": optim.AdamW,
+    "RMSprop": lambda p: optim.RMSprop(p, momentum=0.9, centered=True),
+    "Adagrad": optim.Adagrad,
+    "Adadelta": optim.Adadelta,
+}
+Batch = tuple[np.ndarray, np.ndarray]
+
+
+def batches(count: int, rows: int = 2, size: int = 6) -> list[Batch]:
+    g = np.random.default_rng(0)
+    shape = rows, size, size, 3
+    return [
+        (g.standard_normal(shape).astype(np.float32), g.integers(0, 5, rows)) for _ in range(count)
+    ]
+
+
+class Training:
+    """A small convolutional network, trained by every kind of kernel, its step captured or not."""
+
+    def __init__(self, backend: str, optimizer: str = "SGD", captured: bool = False):
+        self.backend = backend
+        with tn.use_backend(backend):
+            g = np.random.default_rng(1)
+            self.model = nn.Sequential(
+                nn.Conv2d(3, 4, 3, padding=1, generator=g), nn.BatchNorm2d(4), nn.SiLU(),
+                nn.MaxPool2d(2), nn.Dropout(0.3, generator=g), nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(), nn.Linear(4, 5, generator=g),
+            )  # fmt: skip
+            self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
+            self.ema = optim.EMA(self.model, 0.9)
+            example = batches(1)[0]
+            step = tn.capture(self.update, example, model=self.model) if captured else self.update
+        self.step = partial(self.within, step)
+
+    def update(self, images: Any, labels: Any) -> tuple[tn.Tensor, tn.Tensor]:
+        logits = self.model(tn.Tensor(images))
+        loss = F.cross_entropy(logits, labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.ema.update()
+        return loss, logits.argmax(1)
+
+    def within(self, step: Any, images: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
+        """A step, its loss and what it reads; then other work on the device, and another rate."""
+        with tn.use_backend(self.backend) as backend:
+            loss, read = step(images, labels)
+            backend.xp.ones((4, 6, 6, 3), np.float32)
+            self.optimizer.param_groups[0].lr *= 0.9
+            return loss.item(), read.numpy()
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that a checkpoint holds."""
+        with tn.use_backend(self.backend):
+            parts = self.model.state_dict(), self.optimizer.state_dict(), self.ema.state_dict()
+            return {f"{i}.{k}": v for i, part in enumerate(parts) for k, v in part.items()}
+
+
+@emulates
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_replays_are_eager_steps_bit_for_bit(optimizer: str) -> None:
+    eager, captured = (Training("emulated", optimizer, flag) for flag in (False, True))
+    for batch in batches(WARM_UP + 3):
+        (loss, read), (expected, expected_read) = captured.step(*batch), eager.step(*batch)
+        assert loss == expected
+        np.testing.assert_array_equal(read, expected_read)
+    step: CapturedStep = captured.step.args[0]
+    assert step.recording is not None
+    assert step.recording.replays == 3
+    expected_state = eager.state()
+    for name, value in captured.state().items():
+        np.testing.assert_array_equal(value, expected_state[name], err_msg=name)
+
+
+@emulates
+def test_a_shorter_batch_runs_eagerly_and_other_shapes_and_modes_are_recorded_anew() -> None:
+    eager, captured = (Training("emulated", captured=flag) for flag in (False, True))
+    step: CapturedStep = captured.step.args[0]
+
+    def train(count: int, rows: int = 2, size: int = 6) -> None:
+        for batch in batches(count, rows, size):
+            for got, expected in zip(captured.step(*batch), eager.step(*batch)):
+                np.testing.assert_array_equal(got, expected)
+
+    train(WARM_UP + 1)
+    first = step.recording
+    assert first is not None
+    train(1, rows=1)
+    train(1)
+    assert step.recording is first
+    assert first.replays == 2
+    train(WARM_UP + 1, size=4)
+    second = step.recording
+    assert second not in (None, first)
+    for training in (eager, captured):
+        training.model[4].eval()  # no dropout
+    train(WARM_UP + 1, size=4)
+    assert step.recording not in (None, first, second)
+
+
+def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_so() -> None:
+    captured = Training("double", captured=True)  # its products are cuBLAS's
+    eager = Training("double")
+    for batch in batches(WARM_UP):
+        assert captured.step(*batch)[0] == eager.step(*batch)[0]
+    for i, batch in enumerate(batches(2)):
+        if i == 0:
+            with pytest.warns(RuntimeWarning, match=r"cannot be recorded.*matmul: libraries"):
+                loss, _ = captured.step(*batch)
+        else:
+            loss, _ = captured.step(*batch)
+        assert loss == eager.step(*batch)[0]
+
+
+def test_results_can_be_read_some_steps_later() -> None:
+    with tn.use_backend("double"):
+        total = xp.zeros((), np.float32)
+
+        def add(x: Any) -> tuple[tn.Tensor]:
+            total[...] += x.sum()
+            return (tn.Tensor(total),)
+
+        step = tn.capture(add, (np.ones(3, np.float32),))
+        results = [step(np.ones(3, np.float32))[0] for _ in range(WARM_UP + KEPT)][WARM_UP:]
+        assert [r.item() for r in results] == [3 * (WARM_UP + i + 1) for i in range(KEPT)]
+
+
+def test_on_the_cpu_the_step_is_what_it_was() -> None:
+    def step() -> tuple[tn.Tensor]:
+        return (tn.Tensor(1.0),)
+
+    with tn.use_backend("reference"):
+        assert tn.capture(step, ()) is step

@@ -1,0 +1,23 @@
+"""CUDA drop-in for batches out of a dataset on the device: one launch."""
+
+from __future__ import annotations
+
+from tinynn.kernels import reference_images
+from tinynn.kernels.cuda_launch import drop_in, int32, per_element
+from tinynn.kernels.geometry import Pair
+from tinynn.kernels.reference import Array, namespace
+
+
+@drop_in(reference_images.gather_images)
+def gather_images(
+    images: Array, chosen: Array, maps: Array | None, moved: Array | None, levels: Array, size: Pair
+) -> Array:
+    """Drop-in for reference_images.gather_images, up to one grey level: it computes in float32."""
+    _, h, w, c = images.shape
+    y = namespace(images).empty((len(chosen), *size, c), levels.dtype)
+    sizes = map(int32, (y.size, h, w, c, *size, maps is not None, moved is not None))
+    per_element(
+        "images", "gather_images", y.size, images, chosen, levels if maps is None else maps,
+        levels if moved is None else moved, levels, y, *sizes,
+    )  # fmt: skip
+    return y
