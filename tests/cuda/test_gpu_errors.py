@@ -1,0 +1,112 @@
+"""What goes wrong on a GPU is told in words that say what to do. Runs cross from CPU to GPU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import emulator
+import numpy as np
+import pytest
+
+import tinynn as tn
+from hwr import checkpoint, train
+from hwr.errors import UserError
+from hwr.options import configure, parser
+from hwr.run import Run, prepare
+from tinynn.backend import get_backend
+from tinynn.kernels import cuda_launch
+
+SMALL = "--width", "4", "--train-size", "32", "--validation", "0", "--batch-size", "16"
+
+
+def a_run(*options: str) -> Run:
+    return prepare(configure(vars(parser().parse_args([*SMALL, *options]))))
+
+
+def a_step(run: Run) -> None:
+    run.model.train()
+    images, labels = next(iter(run.loader.epoch(0)))
+    train.train_step(run, images, labels)
+
+
+@pytest.fixture
+def broken_source(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """activation.cu with an error in line 7."""
+
+    def forget() -> None:
+        cuda_launch.kernel.cache_clear()
+        cuda_launch.module.cache_clear()
+
+    code = '#line 7 "activation.cu"\nextern "C" __global__ void silu(flaot* x) {}\n'
+    monkeypatch.setattr(cuda_launch, "source", lambda name: code)
+    forget()
+    yield
+    cuda_launch.allow_reference(False)
+    forget()
+
+
+@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
+def test_a_kernel_that_does_not_compile_names_file_and_line(broken_source: None) -> None:
+    backend = get_backend("emulated")
+    x = backend.asarray(np.linspace(-1, 1, 5).astype(np.float32))
+    told = r"cuda.activation\.cu cannot be compiled here: .*activation\.cu:7.*--allow-reference"
+    with pytest.raises(cuda_launch.CompileError, match=told):
+        backend.silu(x)
+    cuda_launch.allow_reference()
+    with pytest.warns(RuntimeWarning, match=told):
+        y = backend.silu(x)
+    np.testing.assert_allclose(y.get(), get_backend("reference").silu(x.get()))
+
+
+def test_a_full_device_names_what_did_not_fit_and_what_would(
+    tmp_path: Path,
+) -> None:
+    reference = get_backend("reference")
+
+    def conv2d(x: Any, w: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
+        if len(x) > 5:
+            raise MemoryError("Out of memory allocating 1,024 bytes")
+        return reference.conv2d(x, w, stride, padding, dilation, groups)
+
+    with tn.use_backend(get_backend("double").override("full", conv2d=conv2d)):
+        run = a_run()
+        told = (
+            r"Conv2d, forward of \(16, 28, 28, 1\) and \(4, 7, 7, 1\): Out of memory allocating "
+            r"1,024 bytes; the batch is 16 images, and 4 fit"
+        )
+        with pytest.raises(MemoryError, match=told):
+            train.train(run, tmp_path / "run", is_new=True, save_every=1e9)
+
+
+@pytest.mark.parametrize(("begun", "resumed"), [("reference", "double"), ("double", "reference")])
+def test_a_run_goes_on_on_another_device(begun: str, resumed: str, tmp_path: Path) -> None:
+    path, options = tmp_path / "last.safetensors", ("--optimizer", "adam", "--ema-decay", "0.9")
+    with tn.use_backend(begun):
+        first = a_run(*options)
+        a_step(first)
+        checkpoint.save(path, first.model, first.optimizer, first.ema, first.progress())
+        a_step(first)
+        expected = first.model.state_dict()
+    with tn.use_backend(resumed):
+        run = a_run(*options)
+        run.restore(checkpoint.load(path, run.model, run.optimizer, run.ema))
+        a_step(run)
+        for name, array in run.model.state_dict().items():
+            np.testing.assert_allclose(array, expected[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_bf16_is_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="--amp is for a GPU, and backend reference computes in"):
+        train.main(["--backend", "reference", "--amp", *SMALL])
+    seen = []
+
+    def stop(config: Any) -> None:
+        seen.append(tn.get_float32_matmul_precision())
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(train, "prepare", stop)
+    for options in ((), ("--amp",)):
+        with pytest.raises(ZeroDivisionError):
+            train.main(["--backend", "double", *options])
+    assert seen == ["highest", "medium"]
+    assert tn.get_float32_matmul_precision() == "highest"
