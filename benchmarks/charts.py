@@ -51,6 +51,24 @@ def step(figure: Any, rows: Rows) -> None:
                 frameon=False, fontsize=8)  # fmt: skip
 
 
+def gpu_step(figure: Any, rows: Rows) -> None:
+    """Time of an update on each engine, work by work."""
+    figure.set_size_inches(8, 0.8 + sum(0.6 + 0.24 * len(row["timings"]) for row in rows))
+    heights = [2 + len(row["timings"]) for row in rows]
+    panels = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)
+    for axes, row in zip(panels[:, 0], rows):
+        plain(axes)
+        for i, t in enumerate(row["timings"]):
+            color = OURS if t.engine.startswith("tinynn") else THEIRS
+            axes.barh(i, 1e3 * t.median, height=0.6, color=color)
+            axes.text(1e3 * t.median, i, f" {1e3 * t.median:.3f}", va="center", fontsize=8)
+        axes.set_yticks(range(len(row["timings"])), [t.label for t in row["timings"]], fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlim(0, axes.get_xlim()[1] * 1.12)
+        axes.set_title(f"{row['work']}, batch {row['batch']}", loc="left", fontsize=10)
+        axes.set_xlabel("ms an update (shorter is faster)", fontsize=8)
+
+
 def kernels(figure: Any, rows: Rows) -> None:
     """Left: every call over PyTorch's better. Right: the products on the roofline."""
     names = list(dict.fromkeys(row["kernel"] for row in rows))

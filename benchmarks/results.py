@@ -86,7 +86,7 @@ class Report:
         name: str,
         argv: Sequence[str] | None,
         args: argparse.Namespace,
-        threads: Sequence[int],
+        threads: Sequence[int | str],
         **settings: Any,
     ):
         """Print the machine and the settings: figures mean nothing without them.

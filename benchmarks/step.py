@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import charts, roofline
+from benchmarks import charts, gpu_step, roofline
 from benchmarks.calls import calls_of
 from benchmarks.compare import Make, Timing, compare
 from benchmarks.engines import step_of, tinynn_step, torch_engines
@@ -39,11 +39,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = p.parse_args(argv)
     names = chosen("work", args.works, list(WORKS))
     command.check_backend(args.backend)
+    on_gpu = get_backend(args.backend).has_device
     report = Report(
-        "step", argv, args, args.threads, backend=args.backend,
+        "step", argv, args, ["gpu"] if on_gpu else args.threads, backend=args.backend,
         torch_optimizers=["default"] + ["fused"] * args.torch_fused,
     )  # fmt: skip
     with_torch = has_torch()
+    if on_gpu:
+        return gpu_step.run(args, args.works or gpu_step.NAMES, report, with_torch)
     print(f"{FLOOR}\n{head()}", flush=True)
     rows = []
     for work in (WORKS[name] for name in names):

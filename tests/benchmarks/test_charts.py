@@ -38,12 +38,13 @@ def rows(command: str, count: int) -> list[dict[str, Any]]:
         "end_to_end": [run, failed],
         "augment": [{"augment": "affine", "median": 2e5, "lowest": 1e5, "highest": 3e5}],
     }
+    made["gpu_step"] = made["peers"]
     return made[command]
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize(
-    "command", ["step", "kernels", "scaling", "peers", "end_to_end", "augment"]
+    "command", ["step", "gpu_step", "kernels", "scaling", "peers", "end_to_end", "augment"]
 )
 def test_pictures(command: str, count: int, tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
