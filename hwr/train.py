@@ -189,7 +189,7 @@ def precision(config: Config) -> Iterator[None]:
 
 def train(run: Run, folder: Path, *, is_new: bool, save_every: float) -> int:
     """Train from the start or from the last checkpoint, and test. Returns the exit code."""
-    began = time.monotonic()
+    began, too_much = time.monotonic(), ""
     with catch_interrupts() as interrupted:
         start(run, folder, is_new)
         try:
@@ -203,7 +203,9 @@ def train(run: Run, folder: Path, *, is_new: bool, save_every: float) -> int:
             )
             return 1
         except MemoryError as error:
-            raise MemoryError(f"{error}; {what_fits(run)}") from error
+            too_much = str(error)  # not the error: it would keep the arrays that fill the memory
+    if too_much:
+        raise MemoryError(f"{too_much}; {what_fits(run)}")
     if not done:
         print(
             f"stopped at step {run.step} (epoch {run.epoch + 1}, batch {run.batch}) and "

@@ -1,5 +1,6 @@
 """A captured step does what it does eagerly, bit for bit, on the strict double of CuPy."""
 
+import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -25,6 +26,9 @@ OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "Adagrad": optim.Adagrad,
     "Adadelta": optim.Adadelta,
 }
+DEVICES: list[Any] = ["emulated"]
+if importlib.util.find_spec("cupy"):
+    DEVICES.append(pytest.param("cupy", marks=pytest.mark.gpu))
 Batch = tuple[np.ndarray, np.ndarray]
 
 
@@ -79,9 +83,10 @@ class Training:
 
 
 @emulates
+@pytest.mark.parametrize("backend", DEVICES)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_replays_are_eager_steps_bit_for_bit(optimizer: str) -> None:
-    eager, captured = (Training("emulated", optimizer, flag) for flag in (False, True))
+def test_replays_are_eager_steps_bit_for_bit(optimizer: str, backend: str) -> None:
+    eager, captured = (Training(backend, optimizer, flag) for flag in (False, True))
     for batch in batches(WARM_UP + 3):
         (loss, read), (expected, expected_read) = captured.step(*batch), eager.step(*batch)
         assert loss == expected

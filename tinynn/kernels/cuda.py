@@ -12,6 +12,7 @@ from tinynn.kernels import (
     cuda_optim,
     cuda_pool,
     cuda_random,
+    cuda_rows,
     cuda_softmax,
 )
 
@@ -31,6 +32,12 @@ KERNELS: dict[str, Any] = {
     "batch_norm_grad": cuda_norm.batch_norm_grad,
     "batch_norm_inference": cuda_norm.batch_norm_inference,
     "batch_norm_inference_grad": cuda_norm.batch_norm_inference_grad,
+    "layer_norm": cuda_rows.layer_norm,
+    "layer_norm_grad": cuda_rows.layer_norm_grad,
+    "softmax": cuda_rows.softmax,
+    "softmax_grad": cuda_rows.softmax_grad,
+    "log_softmax": cuda_rows.log_softmax,
+    "log_softmax_grad": cuda_rows.log_softmax_grad,
     "relu_grad": cuda_activation.relu_grad,
     "sigmoid": cuda_activation.sigmoid,
     "sigmoid_grad": cuda_activation.sigmoid_grad,

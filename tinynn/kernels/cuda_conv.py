@@ -1,7 +1,7 @@
 """CUDA drop-ins for convolutions and matrix products, on the tensor cores. See cuda/conv.cu.
 
 Taps that only ever see padding are left out: of a 3 x 3 filter over a 1 x 1 image one is left.
-Grouped convolutions are the reference's.
+Convolutions in groups have kernels of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynn.kernels import cuda_grouped_conv as grouped
 from tinynn.kernels import reference
 from tinynn.kernels.cuda_launch import MOST, drop_in, int32, kernel, per_element
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps
@@ -30,7 +31,7 @@ def conv2d(
 ) -> Array:
     """Drop-in for reference.conv2d."""
     if groups != 1:
-        return reference.conv2d(x, w, stride, padding, dilation, groups)
+        return grouped.conv2d(x, w, stride, padding, dilation, groups)
     geometry = _geometry(x.shape, w.shape, stride, padding, dilation)
     (n, _, _, c), oc, out = x.shape, w.shape[0], geometry[3:5]
     y = namespace(x).empty((n, *out, oc), x.dtype)
@@ -52,7 +53,7 @@ def conv2d_input_grad(
 ) -> Array:
     """Drop-in for reference.conv2d_input_grad."""
     if groups != 1:
-        return reference.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
+        return grouped.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
     c, oc = x_shape[3], w.shape[0]
     dx = namespace(dy).empty(x_shape, dy.dtype)
     geometry = _geometry(x_shape, w.shape, stride, padding, dilation)
@@ -75,7 +76,7 @@ def conv2d_weight_grad(
     """Drop-in for reference.conv2d_weight_grad: blocks share the pixels, their sums are added in
     order."""
     if groups != 1:
-        return reference.conv2d_weight_grad(dy, x, w_shape, stride, padding, dilation, groups, out)
+        return grouped.conv2d_weight_grad(dy, x, w_shape, stride, padding, dilation, groups, out)
     xp, c, oc = namespace(dy), x.shape[3], w_shape[0]
     geometry = _geometry(x.shape, w_shape, stride, padding, dilation)
     columns, pixels = geometry[-3] * geometry[-1] * c, dy.size // oc

@@ -1,4 +1,4 @@
-"""CUDA drop-ins for batch normalisation, fused with addition and ReLU, and for column sums.
+"""CUDA drop-ins for batch normalisation, fused with addition and ReLU, and for sums over columns.
 
 Forward: sums of x and x^2, their end, one pass over x. Backward: sums of dz and dz xhat, their
 end, one pass. The ReLU's mask is read off y, never stored.
@@ -58,6 +58,16 @@ def column_sum(dy: Array) -> Array:
     partial = _column_sums("column_sums", 1, rows, channels, dy, None, *sizes)
     _finish("finish_column_sums", partial, sums, ())
     return sums
+
+
+def layer_norm_sums(dy: Array, x: Array, mean: Array, rstd: Array) -> tuple[Array, Array]:
+    """dweight and dbias of a layer normalisation: sums over its rows."""
+    (rows, channels), xp = x.shape, namespace(x)
+    dweight, dbias = xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
+    sizes = int32(rows), int32(channels)
+    partial = _column_sums("layer_norm_sums", 2, rows, channels, dy, x, mean, rstd, None, *sizes)
+    _finish("finish_gradient_sums", partial, dweight, dbias, ())
+    return dweight, dbias
 
 
 @drop_in(reference.batch_norm)

@@ -91,6 +91,17 @@ extern "C" __global__ void gradient_sums(const float* dy, const float* x, const 
   });
 }
 
+// The same for layer normalisation, whose mean and rstd are each row's.
+extern "C" __global__ void layer_norm_sums(const float* dy, const float* x, const float* mean,
+                                           const float* rstd, double* partial, int rows,
+                                           int channels) {
+  sum_columns<2>(partial, rows, channels, [=](int i, int, double* values) {
+    int row = i / channels;
+    values[0] = dy[i];
+    values[1] = values[0] * ((x[i] - mean[row]) * rstd[row]);
+  });
+}
+
 extern "C" __global__ void finish_gradient_sums(const double* partial, float* dweight, float* dbias,
                                                 int slices, int channels) {
   CHANNEL(channels);
