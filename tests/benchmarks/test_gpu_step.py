@@ -20,6 +20,7 @@ def test_our_step_is_captured_if_it_should_be(
     captured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gpu_engines, "PRECISIONS", {"TF32": "highest"})  # built anyway
+    monkeypatch.setattr(gpu_engines, "BURST", 4)  # three of them before the recording
     step, facts = gpu_engines.tinynn_step(TINY, "emulated", "TF32", captured, 0)
     step()
     assert facts["captured"] == captured
@@ -28,8 +29,9 @@ def test_our_step_is_captured_if_it_should_be(
 
 @pytest.mark.torch
 @pytest.mark.parametrize("precision", ["TF32", "bf16"])
-def test_pytorch_s_step(precision: str) -> None:
+def test_pytorch_s_step(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch", reason="PyTorch is not installed")
+    monkeypatch.setattr(gpu_engines, "BURST", 1)
     step, facts = gpu_engines.torch_step(WORKS["mlp"], precision, "eager", True, 0, device="cpu")
     step()
     assert facts["engine"] == f"PyTorch, eager, {precision}"
