@@ -139,7 +139,7 @@ def torch_step(
         "engine": f"PyTorch, {how}, {precision}",
         "memory_format": "channels_last" if channels_last else "contiguous",
         "device_mib": reserved / 2**20,
-        "flags": torch_flags(),
+        "flags": {"optimizer": "fused", **torch_flags()},
     }
 
 

@@ -11,6 +11,7 @@ from benchmarks.compare import Engine, EngineError, Make, Timing, take_turns
 from benchmarks.gpu_engines import BURST, PRECISIONS, engines
 from benchmarks.results import Report
 from benchmarks.works import WORKS
+from hwr.errors import UserError
 from hwr.progress import Progress
 
 NAMES = "resnet18-7x7", "resnet18-3x3", "mlp"  # where no other is named
@@ -19,6 +20,8 @@ NOTE = f"device-synchronised: {BURST} updates on batches of the device, then a w
 
 def run(args: Any, names: Sequence[str], report: Report, with_torch: bool) -> int:
     """Time the works on the device, print the times and ratios, and save them."""
+    if idle := [name for name in names if not WORKS[name].training]:
+        raise UserError(f"{idle[0]} trains nothing; on a GPU training steps are timed: name others")
     print(NOTE, flush=True)
     rows = []
     for work in (WORKS[name] for name in names):
