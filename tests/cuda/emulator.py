@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ MOST_THREADS, MOST_SHARED, MOST_SHARED_ASKED = 1024, 48 << 10, 227 << 10
 PAGE, NO_ACCESS = mmap.PAGESIZE, 0
 LIBRARIES = tempfile.TemporaryDirectory(prefix="tinynn-emulated-")  # of this run of the tests
 
+_compilers = ThreadPoolExecutor(2)
 _libraries = itertools.count()
 _seeds = itertools.count()  # each launch has another schedule; a run of tests repeats itself
 
@@ -43,9 +45,18 @@ def compiler() -> str | None:
     return next(filter(shutil.which, COMPILERS), None)
 
 
-@cache
 def compile_source(code: str, options: tuple[str, ...] = ()) -> ctypes.CDLL:
     """The library of all `extern "C" __global__` kernels in CUDA C source."""
+    return begin_compilation(code, options).result()
+
+
+@cache
+def begin_compilation(code: str, options: tuple[str, ...] = ()) -> Future[ctypes.CDLL]:
+    """The same, made in another thread: two compilers run side by side."""
+    return _compilers.submit(_compile, code, options)
+
+
+def _compile(code: str, options: tuple[str, ...]) -> ctypes.CDLL:
     names = re.findall(
         r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)', code
     )

@@ -14,6 +14,7 @@ import tinynn as tn
 from tinynn import functional as F
 from tinynn import nn, optim
 from tinynn.capture import KEPT, WARM_UP, CapturedStep
+from tinynn.kernels.cuda_launch import source
 
 emulates = pytest.mark.skipif(
     emulator.compiler() is None, reason="no C++ compiler to emulate kernels with"
@@ -38,6 +39,16 @@ def batches(count: int, rows: int = 2, size: int = 6) -> list[Batch]:
     return [
         (g.standard_normal(shape).astype(np.float32), g.integers(0, 5, rows)) for _ in range(count)
     ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sources_compile_side_by_side() -> None:
+    if emulator.compiler():
+        for vector in (4, 1):
+            options = "-DPRECISION=0", f"-DVECTOR={vector}"
+            emulator.begin_compilation(source("conv"), options)
+        for name in ("norm", "activation", "pool", "random", "softmax", "optim"):
+            emulator.begin_compilation(source(name), ())
 
 
 class Training:
