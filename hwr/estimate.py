@@ -20,6 +20,7 @@ class Sample:
 
     run: Run
     images: int  # to train with
+    held_out: int
 
     @property
     def seconds(self) -> float:
@@ -37,9 +38,13 @@ def sample(config: Config) -> Sample:
     entry = datasets.get(recipe.dataset)
     if not entry.made:
         run = prepare(config)
-        return Sample(run, len(run.loader.dataset))
+        kept = len(run.validation.dataset) if run.validation else 0
+        return Sample(run, len(run.loader.dataset), kept)
+    kept = entry.splits.get(recipe.validation_split) or recipe.validation
     images = (entry.splits["train"] or 0) - recipe.validation
-    return Sample(prepare(replace(config, train_size=None), "test"), config.train_size or images)
+    timed = replace(recipe, validation=0, validation_split="", patience=0)
+    run = prepare(replace(config, recipe=timed, train_size=None), "test")
+    return Sample(run, config.train_size or images, kept)
 
 
 def training_seconds(config: Config) -> float:

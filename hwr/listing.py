@@ -29,8 +29,7 @@ def describe(recipe: Recipe) -> str:
     lines = {
         "paper": recipe.paper,
         "model": f"{recipe.network}, {found.run.config.facts['parameters']:,} parameters",
-        "data": f"{recipe.dataset}, {found.images:,} images to train, "
-        f"{recipe.validation:,} held out",
+        "data": f"{recipe.dataset}, {found.images:,} images to train, {found.held_out:,} held out",
         "claimed": claims or "nothing",
         "time": f"about {clock(found.seconds)} here, {recipe.epochs} epochs on {threads} threads",
         "also": recipe.refinements,

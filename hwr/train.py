@@ -251,7 +251,7 @@ def start(run: Run, folder: Path, is_new: bool) -> None:
         run.save(folder)
     checkpoint.rewind_metrics(folder, run.epoch)
     checkpoint.remove_leftovers(folder)
-    held_out = f", {recipe.validation:,} held out" if recipe.validation else ""
+    held_out = f", {len(run.validation.dataset):,} held out" if run.validation else ""
     note = f" ({facts['data_note']})" if facts["data_note"] else ""
     print(
         f"{recipe.name}: {recipe.network}, {facts['parameters']:,} parameters\n"

@@ -22,7 +22,8 @@ from hwr.progress import Progress
 
 CLASSES = (*mnist.CLASSES, "no digit")
 NO_DIGIT = len(mnist.CLASSES)
-VERSIONS = 2  # photographs of each training image
+HELD_OUT = 5_000  # the last of MNIST's training images: they are photographed for validation only
+VERSIONS = 2  # photographs of each image
 NO_DIGITS = 0.4  # as many as this share of the photographs of digits
 SEED = 6
 INK = 40  # grey level above which a pixel of MNIST counts as ink
@@ -36,7 +37,7 @@ Rng = np.random.Generator
 @register(
     name="photo-digits",
     title="MNIST as photographed, and marks that are no digits",
-    splits={"train": 228_000, "test": 10_000},
+    splits={"train": 209_000, "validation": 19_000, "test": 10_000},
     classes=len(CLASSES),
     size="28x28",
     licence="as MNIST",
@@ -49,15 +50,20 @@ Rng = np.random.Generator
     made=True,
 )
 def load(split: str, data_dir: Path | None = None) -> Dataset:
-    """`"train"`: MNIST photographed, and no digits; `"test"`: MNIST's test images as they are.
+    """`"train"`, `"validation"`: MNIST's training images photographed, and no digits; no image is
+    in both, in any form. `"test"`: MNIST's test images as they are.
 
     Images (N, 28, 28, 1). `data_dir` is MNIST's, as for :func:`hwr.data.mnist.load`, and raises
     what that raises.
     """
-    digits: Dataset = mnist.load(split, data_dir)
-    images, labels = digits.images, digits.labels
-    if split == "train":
-        images, labels = Photographer(digits, np.random.default_rng(SEED)).dataset()
+    if split == "test":
+        digits: Dataset = mnist.load("test", data_dir)
+        return Dataset("photo-digits", split, digits.images, digits.labels, CLASSES)
+    digits = mnist.load("train", data_dir)
+    last = len(digits) - HELD_OUT
+    part = np.arange(last) if split == "train" else np.arange(last, len(digits))
+    rng = np.random.default_rng([SEED, len(part)])
+    images, labels = Photographer(digits.subset(part), rng).dataset()
     return Dataset("photo-digits", split, images, labels, CLASSES)
 
 

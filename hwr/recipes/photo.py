@@ -12,8 +12,10 @@ PHOTO = declare(
         mean=0.0,  # pixels / 255
         std=1.0,
         augment=Augment(rotation_deg=4, translation=0.03, shear_deg=4, scale=0.06),
+        validation=0,
+        validation_split="validation",
         model="photo-cnn",
-        epochs=3,
+        epochs=12,
         batch_size=128,
         optimizer="adamw",
         lr=4e-3,
