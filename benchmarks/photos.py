@@ -1,86 +1,85 @@
-"""Where the time of a photograph goes, and which steps matter: `python -m benchmarks.photos`.
+"""How well, how fast and why photographs are read: `python -m benchmarks.photos`.
 
-Times a 12-megapixel photograph step by step, with the peak memory; then leaves out or replaces one
-step at a time on photographs drawn from MNIST's test digits, and counts what is still read right.
-With `--photos FOLDER` the photographs there are counted too, page by page and without each writer.
+Every part is measured by itself, so that `--parts` can renew one and keep the rest:
+`time` (a 12-megapixel photograph step by step, peak memory, the command from a cold start), `drawn`
+(steps left out or replaced, on photographs drawn from MNIST's test digits), `preparation` (ways to
+28x28), `blank` (pages without numbers), and of the labelled photographs of `--photos FOLDER` `real`
+(what is read, by writer), `steps`, `altered` and `writers` (parameters chosen without each writer).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks import photo_steps
+from benchmarks.photo_page import tables
+from benchmarks.photo_preparation import preparations
 from hwr import command, data
+from hwr.errors import UserError
 from hwr.files import write_atomic
 from hwr.machine import machine
-from hwr.progress import Progress
-from hwr.statistics import wilson_interval
-from hwr.vision import Parameters, Reader
-from hwr.vision.evaluation import Counts, compare, evaluate_photos
+from hwr.vision import Reader
+from hwr.vision.classifier import from_run
+from hwr.vision.evaluation import evaluate_photos
+from hwr.vision.photograph import require_cv2
 from hwr.vision.synthetic import Scene, photograph
 from tinynn.kernels.threads import usable_cpus
 
 RESULTS = Path("benchmarks/results/photos")
 TWELVE = (4000, 3000)
-SCENES = (
-    Scene(), Scene(pen=-2, ink=(0.5, 0.35, 0.35)), Scene(light=0.7), Scene(shadow=0.5),
-    Scene(ruling="lines", turn_deg=2), Scene(desk=True, turn_deg=10), Scene(noise=0.04, blur=1.5),
-    Scene(gap=(-0.1, 0.1)),
-)  # fmt: skip
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "as shipped": {},
-    "box stretched to 28x28": {"normalise": "stretch"},
-    "20-box centred by box, not by mass": {"normalise": "box"},
-    "global Otsu": {"threshold": "otsu"},
-    "adaptive 51,15": {"threshold": "adaptive"},
-    "Sauvola": {"threshold": "sauvola"},
-    "no sheet sought": {"page": False},
-    "no ruling taken out": {"ruling": 9.0},
-    "no search of the orientation": {"orient": False},
-    "no levelling of lines": {"skew_deg": 90.0},
-    "no cuts inside components": {"cuts": False},
-    "one piece a digit": {"pieces": 1},
-}
+PREPARED = 2000  # digits
+OF_PHOTOS = ("real", "steps", "altered", "writers")
+Part = Callable[[Reader, argparse.Namespace], Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print tables, and write them as JSON and Markdown."""
     p = argparse.ArgumentParser(prog="python -m benchmarks.photos", description=__doc__)
-    p.add_argument("--photos", type=Path, metavar="FOLDER", help="labelled photographs, as well")
-    p.add_argument("--repeats", type=command.count(1), default=3, help="of each time and scene")
+    p.add_argument("--parts", metavar="NAMES", help=f"of {','.join(PARTS)} (default: all)")
+    p.add_argument("--photos", type=Path, metavar="FOLDER", help="labelled photographs")
+    p.add_argument("--model", type=Path, metavar="RUN", action="append", default=[],
+                   help="runs that read the prepared digits as well")  # fmt: skip
+    p.add_argument("--repeats", type=command.count(1), default=3,
+                   help="of times, scenes and blank pages")  # fmt: skip
     p.add_argument("--threads", type=command.count(1), default=usable_cpus())
     p.add_argument("--output-dir", type=Path, default=RESULTS)
     args = p.parse_args(argv)
     command.set_threads(args.threads)
-    reader = Reader()
-    results: dict[str, Any] = {
-        "machine": machine("opencv-python-headless"),
-        "threads": args.threads,
-    }
-    results["time"] = timed(reader, args.repeats)
-    results["ablation"] = ablation(reader, args.repeats)
-    if args.photos is not None:
-        found = evaluate_photos(reader, args.photos)
-        results["photos"] = found.as_json()
-        results["writers"] = by_writer(found.photos)
+    require_cv2().setNumThreads(args.threads)
+    wanted = [name for name in PARTS if args.photos or name not in OF_PHOTOS]
+    if args.parts:
+        wanted = args.parts.split(",")
+        if unknown := [name for name in wanted if name not in PARTS]:
+            raise UserError(f"--parts {unknown[0]}: expected some of {', '.join(PARTS)}")
+        if not args.photos and (lost := [name for name in wanted if name in OF_PHOTOS]):
+            raise UserError(f"--parts {lost[0]} needs --photos FOLDER")
+    reader, path = Reader(), args.output_dir / "photos.json"
+    results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     args.output_dir.mkdir(parents=True, exist_ok=True)
-    text = tables(results)
-    write_atomic(args.output_dir / "photos.json", json.dumps(results, indent=1) + "\n")
-    write_atomic(args.output_dir / "README.md", text)
-    print(text)
+    for name in wanted:
+        found = PARTS[name](reader, args)
+        about = {"machine": machine("opencv-python-headless"), "threads": args.threads}
+        results[name] = {**about, "rows": found}
+        write_atomic(path, json.dumps(results, indent=1) + "\n")
+        write_atomic(args.output_dir / "README.md", tables(results))
+    print(tables(results))
     return 0
 
 
-def timed(reader: Reader, repeats: int) -> dict[str, Any]:
-    """Seconds of each step for 12 megapixels, the median run, and the peak memory in MiB."""
+def timed(reader: Reader, args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of each step for 12 megapixels, the median run, peak memory in MiB, cold start."""
     import cv2
 
     digits = data.load("mnist", split="test")
@@ -88,82 +87,90 @@ def timed(reader: Reader, repeats: int) -> dict[str, Any]:
     photo = np.asarray(cv2.resize(drawn.image, TWELVE, interpolation=cv2.INTER_CUBIC), np.uint8)
     reader.read(photo)  # compiles
     runs = []
-    for _ in range(repeats):
-        began = time.perf_counter()
+    for _ in range(args.repeats):
+        began, busy = time.perf_counter(), time.process_time()
         seen = reader.examine(photo)
-        runs.append((time.perf_counter() - began, seen.seconds))
-    total, steps = sorted(runs, key=lambda run: run[0])[len(runs) // 2]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"pixels": list(TWELVE), "seconds": total, "steps": steps, "peak_mib": peak}
+        wall, cpu = time.perf_counter() - began, time.process_time() - busy
+        runs.append((wall, cpu, seen.seconds))
+    wall, cpu, steps = sorted(runs, key=lambda run: run[0])[len(runs) // 2]
+    with tempfile.TemporaryDirectory() as folder:
+        large, small = Path(folder) / "large.jpg", Path(folder) / "small.jpg"
+        cv2.imwrite(str(large), photo)
+        cv2.imwrite(str(small), np.full((200, 200, 3), 255, np.uint8))
+        commands = {
+            "12 megapixels": run_command(large, args), "a blank page": run_command(small, args),
+        }  # fmt: skip
+    return {"pixels": list(TWELVE), "seconds": wall, "cpu_seconds": cpu, "steps": steps,
+            "commands": commands}  # fmt: skip
 
 
-def ablation(reader: Reader, repeats: int) -> list[dict[str, Any]]:
-    """Each change to the parameters, and what is read right on the same drawn photographs."""
+def run_command(photo: Path, args: argparse.Namespace) -> dict[str, float]:
+    """Seconds and peak memory of `hwr.predict` in a process of its own, the median run."""
+    command = [sys.executable, "-m", "hwr.predict", str(photo), "--json"]
+    runs = []
+    for _ in range(args.repeats):
+        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run([*command, "--threads", str(args.threads)], check=True, env=os.environ,
+                       stdout=subprocess.DEVNULL)  # fmt: skip
+        wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        runs.append((wall, busy, after.ru_maxrss / 1024))  # the peak of all so far
+    wall, busy, peak = sorted(runs)[len(runs) // 2]
+    return {"seconds": wall, "cpu_seconds": busy, "peak_mib": peak}
+
+
+def ablated(reader: Reader, args: argparse.Namespace) -> Any:
+    """Steps left out or replaced, on drawn photographs."""
+    examples = photo_steps.drawn(args.repeats)
+    return without_photos(photo_steps.settings(reader, examples, photo_steps.ABLATIONS))
+
+
+def prepared(reader: Reader, args: argparse.Namespace) -> Any:
+    """Ways to 28x28, read by the shipped network and by those of `--model`."""
     digits = data.load("mnist", split="test")
-    drawn = [photograph(scene, digits, np.random.default_rng([seed, k]))
-             for seed in range(repeats) for k, scene in enumerate(SCENES)]  # fmt: skip
-    rows = []
-    with Progress("ablations", len(ABLATIONS) * len(drawn), unit="photographs") as progress:
-        for name, changes in ABLATIONS.items():
-            changed = Reader(reader.classifier, replace(Parameters(), **changes))
-            counts = Counts()
-            for each in drawn:
-                page = changed.read(each.image)
-                counts.add(compare(page, each.truth, each.image.shape[:2]))
-                progress.update(1)
-            rows.append({"change": name, **asdict(counts)})
-    return rows
+    few = digits.subset(np.arange(0, len(digits), len(digits) // PREPARED))
+    networks = {"shipped": reader.classifier}
+    networks |= {run.name: from_run(run) for run in args.model}
+    return preparations(networks, few, seed=0)
 
 
-def by_writer(photos: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is read right of each writer, and of all the others together."""
-    names = [each.name for each in fields(Counts)]
-    rows = []
-    for writer in dict.fromkeys(photo["writer"] for photo in photos):
-        of, others = Counts(), Counts()
-        for photo in photos:
-            counts = Counts(**{name: photo[name] for name in names})
-            (of if photo["writer"] == writer else others).add(counts)
-        rows.append({"writer": writer, "own": asdict(of), "others": asdict(others)})
-    return rows
+def blanks(reader: Reader, args: argparse.Namespace) -> Any:
+    """Pages without numbers, of seeds that no rule was chosen by."""
+    first = photo_steps.BLANK_SEED
+    return photo_steps.blank_pages(reader, range(first, first + args.repeats))
 
 
-def tables(results: dict[str, Any]) -> str:
-    """The results as Markdown."""
-    timing = results["time"]
-    lines = [
-        "# Photographs", "",
-        f"{results['machine']['processor']}, {results['threads']} threads, commit "
-        f"{results['machine']['commit']}. Made by `python -m benchmarks.photos`.", "",
-        f"A photograph of 12 megapixels: {timing['seconds']:.2f} s, peak memory "
-        f"{timing['peak_mib']:.0f} MiB.", "", "| step | seconds |", "|---|---|",
-    ]  # fmt: skip
-    lines += [f"| {step} | {seconds:.3f} |" for step, seconds in timing["steps"].items()]
-    lines += ["", "One change at a time, on photographs drawn from MNIST's test digits:", ""]
-    lines += ["| change | digits read right | 95 % interval | lines |", "|---|---|---|---|"]
-    lines += [row_of(row["change"], row) for row in results["ablation"]]
-    if "photos" in results:
-        counts = results["photos"]["counts"]
-        lines += ["", "Real photographs (P0 reports 99 of 100 digits of its own):", ""]
-        lines += ["| writer | digits read right | 95 % interval | lines |", "|---|---|---|---|"]
-        lines += [row_of(row["writer"], row["own"]) for row in results["writers"]]
-        lines += [
-            row_of("all", counts), "",
-            f"Of {counts['boxes']} digits with known boxes {counts['found']} were found, "
-            f"{counts['misread']} misread, {counts['refused']} refused, {counts['merged']} merged, "
-            f"{counts['split']} split; {counts['false']} false finds.",
-        ]  # fmt: skip
-    return "\n".join(lines) + "\n"
+def photographs(reader: Reader, args: argparse.Namespace) -> Any:
+    """The labelled photographs."""
+    return evaluate_photos(reader, args.photos).as_json()
 
 
-def row_of(name: str, counts: dict[str, Any]) -> str:
-    """A row of a table: what was read right."""
-    right, digits = max(counts["digits"] - counts["edits"], 0), counts["digits"]
-    low, high = wilson_interval(right, digits)
-    return (
-        f"| {name} | {100 * right / digits:.1f} % ({right} of {digits}) | "
-        f"{100 * low:.1f} to {100 * high:.1f} % | {counts['exact']} of {counts['lines']} |"
-    )
+def stepwise(reader: Reader, args: argparse.Namespace) -> Any:
+    """Steps left out or replaced, on the labelled photographs."""
+    examples = photo_steps.real(args.photos)
+    return without_photos(photo_steps.settings(reader, examples, photo_steps.ABLATIONS))
+
+
+def alterations(reader: Reader, args: argparse.Namespace) -> Any:
+    """Some labelled photographs made worse, or turned."""
+    return photo_steps.altered(reader, photo_steps.real(args.photos))
+
+
+def writers(reader: Reader, args: argparse.Namespace) -> Any:
+    """Parameters chosen on all writers but one, and what is read of that one."""
+    rows = photo_steps.settings(reader, photo_steps.real(args.photos), photo_steps.GRID)
+    return {"chosen": photo_steps.left_out(rows), "grid": without_photos(rows)}
+
+
+def without_photos(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with their sums alone."""
+    return [{k: v for k, v in row.items() if k != "photos"} for row in rows]
+
+
+PARTS: dict[str, Part] = {
+    "real": photographs, "writers": writers, "steps": stepwise, "drawn": ablated,
+    "preparation": prepared, "altered": alterations, "blank": blanks, "time": timed,
+}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -203,6 +203,8 @@ def add_run_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--split", choices=["test", "train"], default="test", help="which images")
     p.add_argument("--backend", help="numpy, reference or cupy; the run's own if not given")
     p.add_argument("--data-dir", help="folder of the data; the run's own if not given")
+    p.add_argument("--threads", type=command.count(1), metavar="N",
+                   help="threads the kernels use; the run's own if not given")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
 
 
@@ -212,7 +214,8 @@ def opened(folder: Path, args: argparse.Namespace) -> Iterator[tuple[Config, Mod
     config = read_config(folder)
     backend = args.backend or config.backend
     command.check_backend(backend)
-    command.set_threads(min(config.threads, usable_cpus()))  # as in training, for the same bits
+    own = min(config.threads, usable_cpus())  # as in training, for the same bits
+    command.set_threads(args.threads or own)
     with tn.use_backend(backend):
         config, model = load_run(folder, f"{args.weights}.safetensors")
         if args.data_dir:

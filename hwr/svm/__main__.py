@@ -38,6 +38,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--refit", action="store_true", help="fit the SVMs again if they are there")
     p.add_argument("--backend", help="numpy, reference or cupy; the run's own if not given")
     p.add_argument("--data-dir", help="folder of the data; the run's own if not given")
+    p.add_argument("--threads", type=command.count(1), metavar="N",
+                   help="threads the kernels use; the run's own if not given")  # fmt: skip
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     p.set_defaults(weights="last")  # for `opened`: the machines belong to these
     return p

@@ -19,8 +19,9 @@ from hwr.errors import UserError
 from hwr.progress import Progress
 from hwr.statistics import describe_accuracy, wilson_interval
 from hwr.vision.classifier import from_run
-from hwr.vision.photograph import decode, read_bytes
+from hwr.vision.photograph import decode, read_bytes, require_cv2
 from hwr.vision.reader import Reader
+from tinynn.kernels.threads import usable_cpus
 
 LABELS = "labels.json"
 CLAIMED, CLAIMED_OF = 99, 100  # P0, section 4: photographed digits read right
@@ -212,7 +213,10 @@ def edit_distance(a: str, b: str) -> int:
 def report_photos(args: argparse.Namespace) -> int:
     """What `hwr.evaluate --photos` does: read the folder and print the result, or all as JSON."""
     backend = args.backend or "numpy"
+    threads = args.threads or usable_cpus()
     command.check_backend(backend)
+    command.set_threads(threads)
+    require_cv2().setNumThreads(threads)
     with tn.use_backend(backend):
         reader = Reader(None if args.run is None else from_run(args.run))
         result = evaluate_photos(reader, args.photos)
