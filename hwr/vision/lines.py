@@ -64,15 +64,31 @@ def clamped_height(line: Sequence[Component], height: float) -> float:
 
 
 def line_distance(line: Sequence[Component], c: Component, p: Parameters) -> float:
-    """How far a component is from continuing a line; infinite if it does not."""
+    """How far a component is from continuing a line, level or along its slant; or infinite."""
     last = line[-REACH:]
     top = median(m.y for m in last)
     bottom = median(m.bottom for m in last)
-    overlap = min(bottom, c.bottom) - max(top, c.y)
-    if overlap <= p.overlap * max(1.0, min(bottom - top, c.h)):
-        return np.inf
     gap = max(0, c.x - max(m.right for m in last))
-    return abs((top + bottom) / 2 - c.middle[1]) + 0.15 * gap
+    distances = []
+    for fall in {0.0, fall_to(last, c)}:
+        overlap = min(bottom + fall, c.bottom) - max(top + fall, c.y)
+        if overlap > p.overlap * max(1.0, min(bottom - top, c.h)):
+            distances.append(abs((top + bottom) / 2 + fall - c.middle[1]) + 0.15 * gap)
+    return min(distances, default=np.inf)
+
+
+def fall_to(last: Sequence[Component], c: Component) -> float:
+    """How far below the last members' middle a curved or slanted line stands by now, in pixels.
+
+    Only where three members rise or fall together, and no further than the next digit.
+    """
+    if len(last) < REACH:
+        return 0.0
+    (x0, y0), (x1, y1), (x2, y2) = (m.middle for m in last)
+    if (y1 - y0) * (y2 - y1) <= 0 or x2 - x0 < 1:
+        return 0.0
+    ahead = min(c.middle[0] - x1, x2 - x0 + median(m.h for m in last))
+    return (y2 - y0) / (x2 - x0) * ahead
 
 
 def join_pieces(lines: Sequence[list[Component]], height: float) -> list[list[Component]]:

@@ -63,9 +63,10 @@ class Parameters:
     sure: float = 0.9  # from it a digit speaks for those around it
     supported: int = 4  # so many sure digits on the page make a lone one likelier
     least_line: float = 0.55  # mean of a line
-    dark_stroke: float = 0.2  # darkness from which a page of ones alone is believed
+    dark: float = 0.2  # darkness from which a page of ones alone, or a doubtful one, is believed
     most_strokes: int = 12  # as many ones alone are believed
-    line_score: float = -0.7  # mean log probability over the ink of a line, and of a page
-    page_score: float = -0.6
-    few_score: float = -0.2  # the same where fewer digits than `supported` are sure
+    line_score: float = -0.7  # mean log probability over the ink of a line
+    page_score: float = -0.3  # of a page; below it only clear lines are believed: of words, say
+    clear_line: float = -0.15
+    few_score: float = -0.2  # of a page on which fewer digits than `supported` are sure
     unsure: float = 0.8  # below it a digit is marked

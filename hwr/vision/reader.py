@@ -234,21 +234,24 @@ def accepted(
     """
     refused: list[tuple[Sequence[Component], str]] = [([c], "too small") for c in attempt.lone]
     sure = sum(d.probability > p.sure for reading in attempt.readings for d in reading.digits)
-    page_least = p.page_score if sure >= p.supported else p.few_score
+    few = sure < p.supported
+    unclear = attempt.score < p.page_score
+    least_score = p.clear_line if unclear else p.line_score
     kept: list[list[Digit]] = []
     for reading in attempt.readings:
         refused += [([c], "no digit") for c in reading.refused]
         digits = [d for d in reading.digits if d.probability >= max(p.least, d.no_digit)]
         refused += [(d.candidate.pieces, "no digit") for d in reading.digits if d not in digits]
         mean = float(np.mean([d.probability for d in digits])) if digits else 0.0
-        if attempt.score < page_least:
+        if few and attempt.score < p.few_score:
             refused += [(d.candidate.pieces, "page unreadable") for d in digits]
-        elif reading.score < p.line_score or mean < p.least_line:
+        elif reading.score < least_score or mean < p.least_line:
             refused += [(d.candidate.pieces, "line unreadable") for d in digits]
         elif digits:
             kept.append(digits)
-    if only_strokes([d for line in kept for d in line], p):
-        refused += [(d.candidate.pieces, "a mere stroke") for line in kept for d in line]
+    why = unbelievable([d for line in kept for d in line], p, doubtful=few or unclear)
+    if why:
+        refused += [(d.candidate.pieces, why) for line in kept for d in line]
         kept = []
     if not kept:
         return [], refused
@@ -256,7 +259,7 @@ def accepted(
         [d.candidate.box[3] for line in kept for d in line],
         [d.candidate.length * d.probability for line in kept for d in line],
     )
-    alone_least = p.least_line if sure >= p.supported else p.least_alone
+    alone_least = p.least_alone if few else p.least_line
     lines = []
     for line in kept:
         low = float(np.median([d.candidate.box[3] for d in line]))
@@ -270,16 +273,19 @@ def accepted(
     return lines, refused
 
 
-def only_strokes(digits: Sequence[Digit], p: Parameters) -> bool:
-    """Whether a page of nothing but ones is one of folds, dirt or ruling lines.
+def unbelievable(digits: Sequence[Digit], p: Parameters, *, doubtful: bool) -> str:
+    """Why a page's digits are none after all: folds, dirt, stains, ruling lines. Empty if they are.
 
-    A straight stroke is a 1 to the network, whoever drew it. Believed are a few dark ones, or ones
-    among other digits.
+    A straight stroke is a 1 to the network, whoever drew it: believed are a few dark ones, or ones
+    among other digits. On a page that is `doubtful` anyhow faint digits may be parts of a stain.
     """
-    if not digits or any(d.label != 1 and d.probability > p.least_line for d in digits):
-        return False
-    dark = float(np.mean([c.darkness for d in digits for c in d.candidate.pieces]))
-    return dark < p.dark_stroke or len(digits) > p.most_strokes
+    if not digits:
+        return ""
+    dark = float(np.mean([c.darkness for d in digits for c in d.candidate.pieces])) >= p.dark
+    ones = all(d.label == 1 or d.probability <= p.least_line for d in digits)
+    if ones and (not dark or len(digits) > p.most_strokes):
+        return "a mere stroke"
+    return "faint and doubtful" if doubtful and not dark else ""
 
 
 def describe(

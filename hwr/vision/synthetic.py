@@ -16,6 +16,7 @@ from hwr.vision.photograph import Image
 
 Rng = np.random.Generator
 Grey = NDArray[np.float32]
+Points = NDArray[np.float64]
 Colour = tuple[float, float, float]  # blue, green, red, from 0 to 1
 
 
@@ -23,7 +24,7 @@ Colour = tuple[float, float, float]  # blue, green, red, from 0 to 1
 class Scene:
     """What is photographed, and how. Lengths in pixels of the photograph."""
 
-    rows: tuple[int, ...] = (5, 7, 4)  # digits in each line
+    rows: tuple[int, ...] = (8, 9, 7)  # digits in each line
     digit: int = 44  # height of the 20-pixel box of MNIST
     gap: tuple[float, float] = (0.12, 0.4)  # between digits, of their height; negative: they touch
     pen: float = 0.0  # pixels by which strokes are thicker; negative: thinner
@@ -60,7 +61,7 @@ def photograph(scene: Scene, digits: Dataset, rng: Rng) -> Drawn:
     """Draw a page of random digits and photograph it."""
     import cv2
 
-    ink, rows, boxes = written(scene, digits, rng)
+    ink, rows, outlines = written(scene, digits, rng)
     if scene.bleed:
         back, _, _ = written(scene, digits, rng)
         back = cv2.GaussianBlur(back[:, ::-1], (0, 0), 0.03 * scene.digit)
@@ -76,21 +77,23 @@ def photograph(scene: Scene, digits: Dataset, rng: Rng) -> Drawn:
     image = np.clip(np.rint(255 * page), 0, 255).astype(np.uint8)
     done, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, scene.jpeg])
     assert done
-    corners = [np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], float)
-               for x, y, w, h in boxes]  # fmt: skip
-    moved = [cv2.perspectiveTransform(each[None], move)[0] for each in corners]
-    around = [np.concatenate([m.min(0), np.ptp(m, 0)]).round().astype(int).tolist() for m in moved]
-    return Drawn(np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8), rows, around)
+    boxes = [box_around(cv2.perspectiveTransform(points[None], move)[0]) for points in outlines]
+    return Drawn(np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8), rows, boxes)
 
 
-def written(scene: Scene, digits: Dataset, rng: Rng) -> tuple[Grey, list[str], list[list[int]]]:
-    """Ink from 0 to 1 on a page, the rows as text, and the box of each digit's ink."""
+def box_around(points: Points) -> list[int]:
+    """x, y, width and height of the box around points (N, 2)."""
+    return np.concatenate([points.min(0), np.ptp(points, 0)]).round().astype(int).tolist()
+
+
+def written(scene: Scene, digits: Dataset, rng: Rng) -> tuple[Grey, list[str], list[Points]]:
+    """Ink from 0 to 1 on a page, the rows as text, and the outline (N, 2) of each digit's ink."""
     import cv2
 
     size, step = scene.digit, int(1.9 * scene.digit)
     wide = (max(scene.rows, default=0) + 2) * (int(1.6 * size) + 6)  # as much as may be needed
     ink = np.zeros((step * len(scene.rows) + 3 * size, wide), np.float32)
-    rows, boxes = [], []
+    rows, outlines, used = [], [], 0
     for number, count in enumerate(scene.rows):
         x, text = size + int(rng.uniform(0, 0.6) * size), ""
         for i in rng.integers(len(digits), size=count):
@@ -105,12 +108,21 @@ def written(scene: Scene, digits: Dataset, rng: Rng) -> tuple[Grey, list[str], l
             y = size + number * step + int(rng.normal(0, 0.05) * size) + (size - h) // 2
             spot = ink[y : y + h, x : x + w]
             np.maximum(spot, drop, out=spot)
-            boxes.append([x + 3, y + 3, w - 6, h - 6])
+            outlines.append(outline(drop > 0.5) + (x, y))
+            used = max(used, x + w - 3)
             text += str(digits.labels[i])
             x += w + int(rng.uniform(*scene.gap) * size) - 6
         rows.append(text)
-    used = max((x + w for x, _, w, _ in boxes), default=8 * size)
-    return ink[:, : used + size], rows, boxes
+    return ink[:, : (used or 8 * size) + size], rows, outlines
+
+
+def outline(mask: NDArray[np.bool_]) -> Points:
+    """The convex hull of the pixels of a mask: corners (x, y)."""
+    import cv2
+
+    pixels = np.argwhere(mask)[:, ::-1]
+    corners = np.concatenate([pixels, pixels + [1, 0], pixels + [0, 1], pixels + 1])
+    return np.asarray(cv2.convexHull(corners.astype(np.float32))[:, 0], np.float64)
 
 
 def inked(glyph: Image, pen: float) -> Grey:

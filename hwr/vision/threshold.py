@@ -43,11 +43,15 @@ def binarise(ink: Ink, mask: Image, p: Parameters) -> Binary:
 
 
 def otsu(values: Grey) -> float:
-    """The threshold that best parts values from 0 to 1 into two classes. Source: Otsu 1979."""
+    """The threshold that best parts values from 0 to 1 into two classes. Source: Otsu 1979.
+
+    The upper end of the last of 256 levels in the lower class: whatever is above is in the other.
+    """
     import cv2
 
     levels = np.clip(255 * values, 0, 255).astype(np.uint8).reshape(1, -1)
-    return float(cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0]) / 255
+    last = float(cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0])
+    return (last + 1) / 255
 
 
 def by_otsu(ink: Ink, mask: Image) -> Image:

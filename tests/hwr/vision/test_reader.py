@@ -1,19 +1,18 @@
 """Photographs drawn with known numbers are read; pages without numbers give none."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 
-from hwr.data import Dataset, pen
+from hwr.data import Dataset
 from hwr.errors import UserError
-from hwr.vision import Parameters, Reader
-from hwr.vision.evaluation import compare, evaluate_photos, overlap
-from hwr.vision.photograph import Image
-from hwr.vision.synthetic import Scene, photograph
-
-PAGE = (205, 214, 219)  # grey levels of paper: blue, green, red
+from hwr.vision import Parameters, Reader, blank
+from hwr.vision.evaluation import Counts, compare, evaluate_photos, overlap
+from hwr.vision.synthetic import Drawn, Scene, photograph
 
 SCENES = {
     "plain": Scene(),
@@ -38,82 +37,55 @@ SCENES = {
 }  # fmt: skip
 
 
-def paper() -> Image:
-    rng = np.random.default_rng(0)
-    return np.clip(PAGE + rng.normal(0, 3, (900, 700, 3)), 0, 255).astype(np.uint8)
+STRETCHED = replace(Parameters(), normalise="stretch")
+Seen = tuple[Drawn, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def seen(reader: Reader, mnist_test: Dataset) -> Callable[[str], Seen]:
+    """A scene by its name, photographed and read once for all tests."""
+
+    @cache
+    def read(name: str) -> Seen:
+        drawn = photograph(SCENES[name], mnist_test, np.random.default_rng([1, 7]))
+        return drawn, reader.read(drawn.image)
+
+    return read
+
+
+def counted(drawn: Drawn, page: dict[str, Any]) -> Counts:
+    return compare(page, drawn.truth, drawn.image.shape[:2])
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_numbers_are_read_in_any_light_on_any_paper(
-    reader: Reader, mnist_test: Dataset, name: str
-) -> None:
-    drawn = photograph(SCENES[name], mnist_test, np.random.default_rng(7))
-    counts = compare(reader.read(drawn.image), drawn.truth, drawn.image.shape[:2])
-    assert counts.edits <= 0.13 * counts.digits, counts  # MNIST's own digits are not all legible
-    assert counts.found >= counts.boxes - 1, counts
-    assert counts.false <= 1, counts
+def test_numbers_are_read_in_any_light_on_any_paper(seen: Callable[[str], Seen], name: str) -> None:
+    counts = counted(*seen(name))
+    assert counts.edits <= 0.07 * counts.digits, counts  # MNIST's own digits are not all legible
+    assert counts.found >= 0.93 * counts.boxes, counts
+    assert counts.false <= 0.04 * counts.boxes, counts
 
 
-def test_boxes_lie_around_the_digits_of_the_original(reader: Reader, mnist_test: Dataset) -> None:
-    scene = Scene(desk=True, turn_deg=15, digit=60)
-    drawn = photograph(scene, mnist_test, np.random.default_rng(3))
-    page = reader.read(drawn.image)
+def test_boxes_lie_around_the_digits_of_the_original(seen: Callable[[str], Seen]) -> None:
+    drawn, page = seen("on a desk")
     assert page["sheet"]
     read = [digit["box"] for line in page["lines"] for digit in line["digits"]]
     best = [max(overlap(box, true) for box in read) for true in drawn.boxes]
-    assert np.median(best) > 0.6  # the known boxes are those of turned boxes, and larger
+    assert np.median(best) > 0.7
 
 
-def test_lines_are_printed_from_top_to_bottom(reader: Reader, mnist_test: Dataset) -> None:
-    drawn = photograph(Scene(rows=(3, 6, 4, 5)), mnist_test, np.random.default_rng(2))
-    page = reader.read(drawn.image)
-    assert [len(line["text"]) for line in page["lines"]] == [3, 6, 4, 5]
+def test_lines_are_printed_from_top_to_bottom(seen: Callable[[str], Seen]) -> None:
+    drawn, page = seen("plain")
+    assert [len(line["text"]) for line in page["lines"]] == list(map(len, drawn.rows))
     for line in page["lines"]:
         left = [digit["box"][0] for digit in line["digits"]]
         assert left == sorted(left)
         assert line["text"] == "".join(str(digit["label"]) for digit in line["digits"])
 
 
-def smudged() -> Image:
-    page, rng = paper().astype(np.float32), np.random.default_rng(1)
-    for _ in range(12):
-        spot = np.zeros(page.shape[:2], np.float32)
-        middle, size = rng.integers(80, 620, 2).tolist(), rng.integers(6, 40, 2).tolist()
-        cv2.ellipse(spot, middle, size, int(rng.integers(180)), 0, 360, 1, -1)
-        page -= cv2.GaussianBlur(spot, (0, 0), rng.uniform(1, 8))[..., None] * rng.uniform(40, 150)
-    return np.clip(page, 0, 255).astype(np.uint8)
-
-
-def shaded() -> Image:
-    return (paper() * np.linspace(1, 0.35, 700)[None, :, None]).astype(np.uint8)
-
-
-def signs() -> Image:
-    page, rng = paper().astype(np.float32), np.random.default_rng(4)
-    for row in range(4):
-        for column in range(6):
-            glyph = cv2.resize(pen.sign(rng), (90, 90), interpolation=cv2.INTER_AREA) / 255
-            y, x = 60 + 190 * row, 60 + 95 * column
-            page[y : y + 90, x : x + 90] *= 1 - 0.8 * glyph[..., None]
-    return page.astype(np.uint8)
-
-
-@pytest.mark.parametrize("make", [paper, shaded, smudged], ids=lambda make: make.__name__)
-def test_nothing_is_read_where_nothing_is_written(reader: Reader, make) -> None:
-    assert reader.read(make())["lines"] == []
-
-
-def test_ruled_paper_alone_gives_nothing(reader: Reader, mnist_test: Dataset) -> None:
-    rng = np.random.default_rng(0)
-    for ruling in ("lines", "squares"):
-        drawn = photograph(Scene(rows=(), ruling=ruling), mnist_test, rng)
-        assert reader.read(drawn.image)["lines"] == []
-
-
-def test_letters_are_refused_and_the_reason_given(reader: Reader) -> None:
-    page = reader.read(signs())
-    assert sum(len(line["text"]) for line in page["lines"]) <= 2  # of 24 signs
-    assert len(page["refused"]) >= 12
+@pytest.mark.parametrize("kind", blank.KINDS)
+def test_nothing_is_read_where_no_number_stands(reader: Reader, kind: str) -> None:
+    page = reader.read(blank.page(kind, np.random.default_rng(0)))
+    assert page["lines"] == []
     assert all(mark["reason"] for mark in page["refused"])
 
 
@@ -136,20 +108,24 @@ def test_other_arrays_are_refused(reader: Reader, array: np.ndarray) -> None:
         reader.read(array)
 
 
-def test_the_same_photograph_gives_the_same_result(reader: Reader, mnist_test: Dataset) -> None:
-    drawn = photograph(Scene(), mnist_test, np.random.default_rng(9))
+def test_the_same_photograph_gives_the_same_result(
+    reader: Reader, seen: Callable[[str], Seen]
+) -> None:
+    drawn, page = seen("plain")
     before = drawn.image.copy()
-    assert reader.read(drawn.image) == reader.read(drawn.image)
+    assert reader.read(drawn.image) == page
     assert (drawn.image == before).all()
 
 
-def test_mnist_rule_beats_the_stretched_box(mnist_test: Dataset, reader: Reader) -> None:
-    stretched = Reader(reader.classifier, replace(Parameters(), normalise="stretch"))
-    right = []
-    for each in (reader, stretched):
-        drawn = photograph(Scene(), mnist_test, np.random.default_rng(1))
-        right.append(compare(each.read(drawn.image), drawn.truth, drawn.image.shape[:2]).right)
-    assert right[0] > right[1]
+def test_mnist_rule_beats_the_stretched_box(reader: Reader, seen: Callable[[str], Seen]) -> None:
+    stretched = Reader(reader.classifier, STRETCHED)
+    by_rule = worse = digits = 0
+    for name in ("plain", "ballpoint", "noise", "poor jpeg"):
+        drawn, page = seen(name)
+        by_rule += counted(drawn, page).right
+        worse += counted(drawn, stretched.read(drawn.image)).right
+        digits += len("".join(drawn.rows))
+    assert by_rule > worse + 0.05 * digits
 
 
 @pytest.mark.slow

@@ -22,15 +22,17 @@ P = Parameters()
 
 
 def test_mnist_digits_are_normalised_to_themselves(mnist_test: Dataset) -> None:
-    images = mnist_test.images[:300, :, :, 0]
-    same = 0
-    for image in images:
+    same = []
+    for image in mnist_test.images[:300, :, :, 0]:
         rows, columns = np.flatnonzero(image.any(1)), np.flatnonzero(image.any(0))
         whole = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        if sum(whole.shape) % 2:  # its scan stood half a pixel further to one side
+            continue
         large = cv2.resize(whole, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
-        again = to_mnist(large)
-        same += np.abs(again.astype(int) - image).mean() < 6
-    assert same > 0.7 * len(images)  # the original, larger scans are not known
+        again = to_mnist(large, faint=0)
+        same.append(np.abs(again.astype(int) - image).mean() < 2)
+    assert len(same) > 200
+    assert np.mean(same) > 0.98
 
 
 def test_no_ink_is_no_digit() -> None:
@@ -82,7 +84,7 @@ def test_uneven_light_is_no_ink() -> None:
 
 def test_otsu_parts_two_groups() -> None:
     values = np.r_[np.full(500, 0.1), np.full(40, 0.8)].astype(np.float32)
-    assert 0.09 < otsu(values) < 0.8
+    assert 0.1 <= otsu(values) < 0.8
 
 
 @pytest.mark.parametrize("rule", ["hysteresis", "otsu", "adaptive", "sauvola"])
@@ -131,9 +133,7 @@ def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def test_lines_follow_a_curved_page() -> None:
-    rows = [
-        [(30 + 60 * i, 60 + 110 * row + i * i * 4 // 5, 24, 40) for i in range(8)] for row in (0, 1)
-    ]
+    rows = [[(30 + 60 * i, 60 + 110 * row + 2 * i * i, 24, 40) for i in range(8)] for row in (0, 1)]
     mask = boxes(*rows[0], *rows[1])
     lines, lone = group_lines(find_components(mask, mask.astype(np.float32)), P)
     assert [len(line.members) for line in lines] == [8, 8]
