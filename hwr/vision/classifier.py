@@ -59,7 +59,7 @@ def tn_array(array: object) -> NDArray[np.float32]:
 
 
 def shipped() -> Classifier:
-    """The network inside the package, trained by `python -m hwr.train --recipe photo`."""
+    """The network inside the package, trained by `python -m hwr.vision.calibrate`."""
     recipe = recipes.get(RECIPE)
     facts = json.loads((SHIPPED / FACTS).read_text("utf-8"))
     model = models.create(recipe.model, **recipe.model_options)

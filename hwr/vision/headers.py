@@ -11,14 +11,22 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-TIFF_WIDTH, TIFF_HEIGHT, TIFF_SHORT = 256, 257, 3
+TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION, TIFF_EXTRA_SAMPLES = 256, 257, 274, 338
+TIFF_SHORT, TIFF_ENTRY = 3, 12  # a kind of number; bytes of an entry
+PNG_END = b"IEND\xaeB\x60\x82"  # with its checksum
+GIF_PICTURE, GIF_TRAILER = 0x2C, 0x3B  # kinds of blocks
+JPEG_END = b"\xff\xd9"  # no compressed data hold it
 JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # markers that hold the size
 PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 
 
 @dataclass(frozen=True)
 class Header:
-    """Format and size in pixels as stored. `complete` is False if the file's end is missing."""
+    """Format and size in pixels as stored. `complete` is False if the file's end is missing.
+
+    `orientation` is EXIF's, 1 to 8, of PNG and WebP, for those with alpha: in all else OpenCV obeys
+    it.
+    """
 
     format: str
     width: int
@@ -26,6 +34,7 @@ class Header:
     alpha: bool = False
     frames: bool = False  # more than one picture
     complete: bool = True
+    orientation: int = 1
 
 
 def read_header(data: bytes) -> Header | None:
@@ -43,7 +52,8 @@ def png(data: bytes) -> Header:
     """Source: ISO/IEC 15948, IHDR; acTL says that it is animated."""
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     alpha = colour in (4, 6) or b"tRNS" in data[:4096]
-    return Header("PNG", width, height, alpha, b"acTL" in data[:4096], b"IEND" in data[-32:])
+    frames, complete = b"acTL" in data[:4096], PNG_END in data
+    return Header("PNG", width, height, alpha, frames, complete, orientation(data, b"eXIf"))
 
 
 def jpeg(data: bytes) -> Header:
@@ -56,22 +66,40 @@ def jpeg(data: bytes) -> Header:
         at += 1
         if marker in JPEG_FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 3)
-            return Header("JPEG", width, height, complete=b"\xff\xd9" in data[-4096:])
+            return Header("JPEG", width, height, complete=JPEG_END in data[at:])
         if marker in (0xD9, 0xDA):
             raise ValueError("no frame")
         at += 0 if 0xD0 <= marker <= 0xD8 or marker == 1 else struct.unpack_from(">H", data, at)[0]
 
 
 def gif(data: bytes) -> Header:
-    """Source: GIF89a specification, logical screen descriptor."""
-    width, height = struct.unpack_from("<HH", data, 6)
-    frames = data.count(b"\x00\x21\xf9\x04") > 1
-    return Header("GIF", width, height, frames=frames, complete=data.rstrip(b"\0")[-1:] == b";")
+    """Source: GIF89a specification: the logical screen, then blocks up to the trailer."""
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at, pictures = 13 + table_bytes(flags), 0
+    while at < len(data) and data[at] != GIF_TRAILER:
+        if data[at] == GIF_PICTURE:
+            pictures += 1
+            at += 11 + table_bytes(data[at + 9])
+        else:
+            at += 2
+        while at < len(data) and data[at]:  # sub-blocks, each with its length
+            at += 1 + data[at]
+        at += 1
+    return Header("GIF", width, height, frames=pictures > 1, complete=at < len(data))
+
+
+def table_bytes(flags: int) -> int:
+    """Bytes of the table of colours that the flags of a GIF announce."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
 def bmp(data: bytes) -> Header:
-    """Source: the BITMAPINFOHEADER; a negative height means rows from top to bottom."""
-    width, height = struct.unpack_from("<ii", data, 18)
+    """Source: the BITMAPINFOHEADER; a negative height means rows from top to bottom.
+
+    The older BITMAPCOREHEADER is 12 bytes long, its sides are two bytes each.
+    """
+    core = struct.unpack_from("<I", data, 14)[0] == 12
+    width, height = struct.unpack_from("<HH" if core else "<ii", data, 18)
     return Header("BMP", abs(width), abs(height))
 
 
@@ -84,7 +112,8 @@ def webp(data: bytes) -> Header:
         flags = data[20]
         width = 1 + int.from_bytes(data[24:27], "little")
         height = 1 + int.from_bytes(data[27:30], "little")
-        return Header("WebP", width, height, bool(flags & 16), bool(flags & 2), complete)
+        turned = orientation(data, b"EXIF", 8)
+        return Header("WebP", width, height, bool(flags & 16), bool(flags & 2), complete, turned)
     if kind == b"VP8L":
         bits = struct.unpack_from("<I", data, 21)[0]
         width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
@@ -94,18 +123,40 @@ def webp(data: bytes) -> Header:
 
 
 def tiff(data: bytes) -> Header:
-    """Source: TIFF 6.0, section 2: the first directory's width and height."""
+    """Source: TIFF 6.0, section 2: what the first directory says, and whether there is another."""
+    found, following = directory(data)
+    if not {TIFF_WIDTH, TIFF_HEIGHT} <= found.keys():
+        raise ValueError("no size")
+    size = found[TIFF_WIDTH], found[TIFF_HEIGHT]
+    return Header("TIFF", *size, TIFF_EXTRA_SAMPLES in found, following > 0)
+
+
+def directory(data: bytes) -> tuple[dict[int, int], int]:
+    """The first value of each entry in a TIFF's first directory; where the next one is, or 0."""
     order = "<" if data[:2] == b"II" else ">"
     at = struct.unpack_from(f"{order}I", data, 4)[0]
-    size = {}
-    for i in range(struct.unpack_from(f"{order}H", data, at)[0]):
-        tag, kind = struct.unpack_from(f"{order}HH", data, at + 2 + 12 * i)
-        if tag in (TIFF_WIDTH, TIFF_HEIGHT):
-            code = "H" if kind == TIFF_SHORT else "I"
-            size[tag] = struct.unpack_from(f"{order}{code}", data, at + 10 + 12 * i)[0]
-    if len(size) < 2:
-        raise ValueError("no size")
-    return Header("TIFF", size[TIFF_WIDTH], size[TIFF_HEIGHT])
+    count = struct.unpack_from(f"{order}H", data, at)[0]
+    found = {}
+    for entry in range(at + 2, at + 2 + TIFF_ENTRY * count, TIFF_ENTRY):
+        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+        code = "H" if kind == TIFF_SHORT else "I"
+        found[tag] = struct.unpack_from(f"{order}{code}", data, entry + 8)[0]
+    return found, struct.unpack_from(f"{order}I", data, at + 2 + TIFF_ENTRY * count)[0]
+
+
+def orientation(data: bytes, chunk: bytes, skip: int = 4) -> int:
+    """EXIF's orientation out of a chunk of this name, whose data begin `skip` bytes after it.
+
+    1, upright, if there is none or it is damaged.
+    """
+    at = data.find(chunk)
+    if at < 0:
+        return 1
+    try:
+        exif = data[at + skip :].removeprefix(b"Exif\0\0")
+        return directory(exif)[0].get(TIFF_ORIENTATION, 1)
+    except struct.error:
+        return 1
 
 
 def pnm(data: bytes) -> Header:

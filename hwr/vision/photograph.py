@@ -44,6 +44,7 @@ def require_cv2() -> Any:
             f"photographs are read with OpenCV, which cannot be imported ({error}); install it by "
             "pip install 'opencv-python-headless>=4.10,<6'"
         ) from None
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are told by us
     return cv2
 
 
@@ -74,8 +75,21 @@ def decode(data: bytes, name: str) -> Photograph:
             f"{name}: the {header.format} cannot be decoded: it is damaged or of a rare kind; "
             "open it in an image viewer and save it as JPEG or PNG"
         )
+    if header.alpha:
+        image = upright(image, header.orientation)
     note = f"{name}: {header.format} with several pictures; the first is read"
     return Photograph(eight_bits(image), reduced, note if header.frames else "")
+
+
+def upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """A picture as EXIF's orientation says that it is to be seen; any but 2 to 8 leaves it."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def checked_header(data: bytes, name: str) -> Header:

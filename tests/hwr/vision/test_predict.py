@@ -23,7 +23,7 @@ Cli = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def drawn(mnist_test: Dataset) -> Drawn:
-    return photograph(Scene(rows=(4, 3)), mnist_test, np.random.default_rng(24))
+    return photograph(Scene(rows=(4, 3), digit=30), mnist_test, np.random.default_rng(24))
 
 
 def encoded(image: np.ndarray, kind: str = ".jpg") -> bytes:
@@ -191,15 +191,48 @@ def test_sixteen_bits_become_eight() -> None:
     assert image[0, 0].tolist() == [117, 117, 117]
 
 
-def test_exif_orientation_is_obeyed() -> None:
-    picture = np.full((40, 80, 3), 255, np.uint8)
-    picture[:10, :10] = 0
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"
-    data = encoded(picture)
-    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
-    image = decode(data, "a.jpg").image  # 6: to be turned clockwise
+EXIF = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0"  # turn it clockwise
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    body = kind + data
+    return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "png with alpha"])
+def test_exif_orientation_is_obeyed(kind: str) -> None:
+    picture = np.full((40, 80, 4 if "alpha" in kind else 3), 255, np.uint8)
+    picture[:10, :10, :3] = 0
+    if kind == "jpeg":
+        data, exif = encoded(picture), b"Exif\0\0" + EXIF
+        data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    else:
+        data = encoded(picture, ".png")
+        data = data[:33] + png_chunk(b"eXIf", EXIF) + data[33:]
+    image = decode(data, "a").image
     assert image.shape == (80, 40, 3)
     assert image[2, -3].max() < 60
+
+
+def test_what_phones_append_to_a_photograph_does_not_matter(drawn: Drawn) -> None:
+    data = encoded(drawn.image)
+    film = bytes(10_000)  # of a "motion photo"
+    assert (decode(data + film, "a.jpg").image == decode(data, "a.jpg").image).all()
+
+
+def test_several_pictures_are_announced() -> None:
+    picture = np.full((20, 30, 3), 90, np.uint8)
+    pages = bytes(cv2.imencodemulti(".tiff", [picture, picture])[1])
+    assert "the first is read" in decode(pages, "a.tiff").note
+    assert decode(encoded(picture, ".tiff"), "a.tiff").note == ""
+    screen = b"GIF89a" + struct.pack("<HHB", 1, 1, 0x80) + bytes(8)  # a table of two colours
+    one = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\0"
+    assert [read_header(screen + one * n + b";").frames for n in (1, 2)] == [False, True]
+
+
+def test_bitmaps_of_the_older_kind() -> None:
+    head = b"BM" + struct.pack("<IHHI", 0, 0, 0, 26) + struct.pack("<IHHHH", 12, 40, 30, 1, 24)
+    assert decode(head + bytes(40 * 30 * 3), "a.bmp").image.shape == (30, 40, 3)
 
 
 def test_large_jpegs_are_decoded_at_a_fraction_and_boxes_fit_the_original(
