@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 TIFF_WIDTH, TIFF_HEIGHT, TIFF_ORIENTATION, TIFF_EXTRA_SAMPLES = 256, 257, 274, 338
 TIFF_SHORT, TIFF_ENTRY = 3, 12  # a kind of number; bytes of an entry
+PNG_EXIF = b"eXIf"
 PNG_END = b"IEND\xaeB\x60\x82"  # with its checksum
 GIF_PICTURE, GIF_TRAILER = 0x2C, 0x3B  # kinds of blocks
 JPEG_END = b"\xff\xd9"  # no compressed data hold it
@@ -24,8 +25,7 @@ PNM = re.compile(rb"P[1-6](?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)\s")
 class Header:
     """Format and size in pixels as stored. `complete` is False if the file's end is missing.
 
-    `orientation` is EXIF's, 1 to 8, of PNG and WebP, for those with alpha: in all else OpenCV obeys
-    it.
+    `orientation` is EXIF's, 1 to 8, of a PNG: with alpha OpenCV does not obey it.
     """
 
     format: str
@@ -53,7 +53,7 @@ def png(data: bytes) -> Header:
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     alpha = colour in (4, 6) or b"tRNS" in data[:4096]
     frames, complete = b"acTL" in data[:4096], PNG_END in data
-    return Header("PNG", width, height, alpha, frames, complete, orientation(data, b"eXIf"))
+    return Header("PNG", width, height, alpha, frames, complete, orientation(data))
 
 
 def jpeg(data: bytes) -> Header:
@@ -112,8 +112,7 @@ def webp(data: bytes) -> Header:
         flags = data[20]
         width = 1 + int.from_bytes(data[24:27], "little")
         height = 1 + int.from_bytes(data[27:30], "little")
-        turned = orientation(data, b"EXIF", 8)
-        return Header("WebP", width, height, bool(flags & 16), bool(flags & 2), complete, turned)
+        return Header("WebP", width, height, bool(flags & 16), bool(flags & 2), complete)
     if kind == b"VP8L":
         bits = struct.unpack_from("<I", data, 21)[0]
         width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
@@ -144,17 +143,13 @@ def directory(data: bytes) -> tuple[dict[int, int], int]:
     return found, struct.unpack_from(f"{order}I", data, at + 2 + TIFF_ENTRY * count)[0]
 
 
-def orientation(data: bytes, chunk: bytes, skip: int = 4) -> int:
-    """EXIF's orientation out of a chunk of this name, whose data begin `skip` bytes after it.
-
-    1, upright, if there is none or it is damaged.
-    """
-    at = data.find(chunk)
+def orientation(data: bytes) -> int:
+    """EXIF's orientation in a PNG; 1, upright, if it has none or a damaged one."""
+    at = data.find(PNG_EXIF)
     if at < 0:
         return 1
     try:
-        exif = data[at + skip :].removeprefix(b"Exif\0\0")
-        return directory(exif)[0].get(TIFF_ORIENTATION, 1)
+        return directory(data[at + len(PNG_EXIF) :])[0].get(TIFF_ORIENTATION, 1)
     except struct.error:
         return 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Photograph:
 
 def require_cv2() -> Any:
     """The module cv2. UserError, with what to install, if it is missing or broken."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # we say ourselves what is wrong
     try:
         import cv2
     except ImportError as error:
@@ -44,15 +46,14 @@ def require_cv2() -> Any:
             f"photographs are read with OpenCV, which cannot be imported ({error}); install it by "
             "pip install 'opencv-python-headless>=4.10,<6'"
         ) from None
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # errors are told by us
     return cv2
 
 
 def decode(data: bytes, name: str) -> Photograph:
     """The picture in the bytes of a file. UserError says what is wrong with it.
 
-    EXIF's orientation is obeyed; transparent parts become white paper; 16 bits become 8; of several
-    pictures the first is taken.
+    EXIF's orientation is obeyed (but of a WebP with alpha); transparent parts become white paper;
+    16 bits become 8; of several pictures the first is taken.
     """
     cv2 = require_cv2()
     header = checked_header(data, name)

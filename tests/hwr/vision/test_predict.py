@@ -59,12 +59,12 @@ def test_json_prints_one_object_and_writes_nothing(cli: Cli, tmp_path: Path, dra
 
 def test_folders_patterns_and_an_output_folder(cli: Cli, tmp_path: Path, drawn: Drawn) -> None:
     (tmp_path / "in").mkdir()
-    for name in ("a.jpg", "a.png", "b.png", "notes.txt"):
+    for name in ("a.jpg", "a.png", "notes.txt"):
         (tmp_path / "in" / name).write_bytes(encoded(drawn.image, Path(name).suffix.replace(
             ".txt", ".jpg")))  # fmt: skip
     pages = json.loads(cli("predict", "in", "--json", "--output-dir", "out").out)
-    assert [page["image"] for page in pages] == ["in/a.jpg", "in/a.png", "in/b.png"]
-    assert len(list((tmp_path / "out").glob("*.read.json"))) == 3
+    assert [page["image"] for page in pages] == ["in/a.jpg", "in/a.png"]
+    assert len(list((tmp_path / "out").glob("*.read.json"))) == 2
     assert cli("predict", "in/*.png", "--json").code == 0
 
 
@@ -220,10 +220,10 @@ def test_what_phones_append_to_a_photograph_does_not_matter(drawn: Drawn) -> Non
     assert (decode(data + film, "a.jpg").image == decode(data, "a.jpg").image).all()
 
 
-def test_several_pictures_are_announced() -> None:
+def test_several_pictures_are_announced(tmp_path: Path) -> None:
     picture = np.full((20, 30, 3), 90, np.uint8)
-    pages = bytes(cv2.imencodemulti(".tiff", [picture, picture])[1])
-    assert "the first is read" in decode(pages, "a.tiff").note
+    cv2.imwritemulti(str(tmp_path / "a.tiff"), [picture, picture])
+    assert "the first is read" in decode((tmp_path / "a.tiff").read_bytes(), "a.tiff").note
     assert decode(encoded(picture, ".tiff"), "a.tiff").note == ""
     screen = b"GIF89a" + struct.pack("<HHB", 1, 1, 0x80) + bytes(8)  # a table of two colours
     one = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\0"
