@@ -57,7 +57,7 @@ GRID: dict[str, Changes] = {  # from which a setting is chosen without the write
     },
 }  # fmt: skip
 ALTERED_PHOTOS = 6  # spread over the folder
-BLANK_SEED = 1000  # others than those that rules were chosen by
+BLANK_SEED = 3000  # others than those that rules were chosen by
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,9 @@ from hwr.files import write_atomic
 from hwr.machine import machine
 from hwr.vision import Reader
 from hwr.vision.classifier import from_run
+from hwr.vision.draw import annotated
 from hwr.vision.evaluation import evaluate_photos
+from hwr.vision.explain import contact_sheet
 from hwr.vision.photograph import require_cv2
 from hwr.vision.synthetic import Scene, photograph
 from tinynn.kernels.threads import usable_cpus
@@ -40,6 +42,7 @@ from tinynn.kernels.threads import usable_cpus
 RESULTS = Path("benchmarks/results/photos")
 TWELVE = (4000, 3000)
 PREPARED = 2000  # digits
+SHOWN = Scene(rows=(6, 7, 5), digit=56, desk=True, ruling="lines", shadow=0.45, turn_deg=6)
 OF_PHOTOS = ("real", "steps", "altered", "writers")
 Part = Callable[[Reader, argparse.Namespace], Any]
 
@@ -162,6 +165,16 @@ def writers(reader: Reader, args: argparse.Namespace) -> Any:
     return {"chosen": photo_steps.left_out(rows), "grid": without_photos(rows)}
 
 
+def pictures(reader: Reader, args: argparse.Namespace) -> Any:
+    """A photograph as read, and every step of it."""
+    digits = data.load("mnist", split="test")
+    drawn = photograph(SHOWN, digits, np.random.default_rng(5))
+    seen = reader.examine(drawn.image)
+    write_atomic(args.output_dir / "read.png", annotated(drawn.image, seen.page))
+    write_atomic(args.output_dir / "explain.png", contact_sheet(seen, reader.parameters))
+    return {"written": drawn.rows, "read": [line["text"] for line in seen.page["lines"]]}
+
+
 def without_photos(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows with their sums alone."""
     return [{k: v for k, v in row.items() if k != "photos"} for row in rows]
@@ -169,7 +182,8 @@ def without_photos(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 PARTS: dict[str, Part] = {
     "real": photographs, "writers": writers, "steps": stepwise, "drawn": ablated,
-    "preparation": prepared, "altered": alterations, "blank": blanks, "time": timed,
+    "preparation": prepared, "altered": alterations, "blank": blanks, "pictures": pictures,
+    "time": timed,
 }  # fmt: skip
 
 

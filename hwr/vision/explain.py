@@ -158,7 +158,7 @@ def panel(caption: str, picture: Image) -> Image:
     size = max(1, round(scale * w)), max(1, round(scale * h))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
     fitted = cv2.resize(picture, size, interpolation=how)
-    out = np.full((CAPTION + PANEL + GAP, PANEL + GAP, 3), 255, np.uint8)
+    out = np.full((CAPTION + size[1] + GAP, PANEL + GAP, 3), 255, np.uint8)
     out[CAPTION : CAPTION + size[1], : size[0]] = fitted
     cv2.rectangle(out, (0, CAPTION), (size[0] - 1, CAPTION + size[1] - 1), (200, 200, 200), 1)
     text(out, caption, (0, CAPTION - 8), 0.5)
@@ -232,8 +232,13 @@ def tile(values: NDArray[np.float32]) -> Image:
 
 
 def beside(pictures: Sequence[Image]) -> Image:
-    """Pictures of one height from left to right."""
-    return np.hstack([np.full((len(pictures[0]), GAP, 3), 255, np.uint8), *pictures])
+    """Pictures from left to right, as high as the highest."""
+    high = max(map(len, pictures))
+    filled = [
+        np.pad(picture, ((0, high - len(picture)), (0, 0), (0, 0)), constant_values=255)
+        for picture in pictures
+    ]
+    return np.hstack([np.full((high, GAP, 3), 255, np.uint8), *filled])
 
 
 def wide(row: Image) -> Image:

@@ -64,6 +64,7 @@ class Parameters:
     supported: int = 4  # so many sure digits on the page make a lone one likelier
     least_line: float = 0.55  # mean of a line
     dark: float = 0.2  # darkness from which a page of ones alone, or a doubtful one, is believed
+    clear: float = 10.0  # standard deviations of the paper's noise: the same
     most_strokes: int = 12  # as many ones alone are believed
     line_score: float = -0.7  # mean log probability over the ink of a line
     page_score: float = -0.3  # of a page; below it only clear lines are believed: of words, say

@@ -124,7 +124,7 @@ class Reader:
             if scale > 1:
                 marks = self.find_marks(photo, p, round(scale * p.longest), clock)
         attempt = self.best_attempt(marks, clock)
-        lines, refused = accepted(attempt, p)
+        lines, refused = accepted(attempt, marks.ink.noise, p)
         page = describe(photo, marks, attempt, lines, refused, p)
         return Examination(photo, page, marks, attempt, lines, clock.seconds)
 
@@ -226,17 +226,18 @@ def drawn(components: Sequence[Component], shape: tuple[int, ...]) -> NDArray[np
 
 
 def accepted(
-    attempt: Attempt, p: Parameters
+    attempt: Attempt, noise: float, p: Parameters
 ) -> tuple[list[list[Digit]], list[tuple[Sequence[Component], str]]]:
     """The lines of digits to report, and everything else with the reason.
 
-    Doubt is judged in layers: the page, the line, the digit, and whether it stands alone.
+    Doubt is judged in layers: the page, the line, the digit, and whether it stands alone. `noise`
+    is the paper's.
     """
     refused: list[tuple[Sequence[Component], str]] = [([c], "too small") for c in attempt.lone]
     sure = sum(d.probability > p.sure for reading in attempt.readings for d in reading.digits)
     few = sure < p.supported
-    unclear = attempt.score < p.page_score
-    least_score = p.clear_line if unclear else p.line_score
+    least_score = p.line_score if attempt.score >= p.page_score else p.clear_line
+    doubtful = few or attempt.score < p.few_score
     kept: list[list[Digit]] = []
     for reading in attempt.readings:
         refused += [([c], "no digit") for c in reading.refused]
@@ -249,7 +250,8 @@ def accepted(
             refused += [(d.candidate.pieces, "line unreadable") for d in digits]
         elif digits:
             kept.append(digits)
-    why = unbelievable([d for line in kept for d in line], p, doubtful=few or unclear)
+    dark = max(p.dark, p.clear * noise) if doubtful else p.dark
+    why = unbelievable([d for line in kept for d in line], dark, p, doubtful=doubtful)
     if why:
         refused += [(d.candidate.pieces, why) for line in kept for d in line]
         kept = []
@@ -273,19 +275,20 @@ def accepted(
     return lines, refused
 
 
-def unbelievable(digits: Sequence[Digit], p: Parameters, *, doubtful: bool) -> str:
+def unbelievable(digits: Sequence[Digit], dark: float, p: Parameters, *, doubtful: bool) -> str:
     """Why a page's digits are none after all: folds, dirt, stains, ruling lines. Empty if they are.
 
     A straight stroke is a 1 to the network, whoever drew it: believed are a few dark ones, or ones
-    among other digits. On a page that is `doubtful` anyhow faint digits may be parts of a stain.
+    among other digits. On a page that is `doubtful` anyhow, faint digits may be parts of a stain.
+    `dark` is the darkness from which ink is not faint.
     """
     if not digits:
         return ""
-    dark = float(np.mean([c.darkness for d in digits for c in d.candidate.pieces])) >= p.dark
+    faint = float(np.mean([c.darkness for d in digits for c in d.candidate.pieces])) < dark
     ones = all(d.label == 1 or d.probability <= p.least_line for d in digits)
-    if ones and (not dark or len(digits) > p.most_strokes):
+    if ones and (faint or len(digits) > p.most_strokes):
         return "a mere stroke"
-    return "faint and doubtful" if doubtful and not dark else ""
+    return "faint and doubtful" if doubtful and faint else ""
 
 
 def describe(
