@@ -27,6 +27,8 @@ def tables(results: dict[str, Any]) -> str:
             threads = results[name]["threads"]
             lines += section(results[name]["rows"])
             lines += ["", f"<sub>{threads} threads, commit {about['commit']}</sub>", ""]
+    if missing := [name for name in SECTIONS if name not in results]:
+        lines += [f"Not measured yet, of the parts of the command: {', '.join(missing)}.", ""]
     lines += [
         "## Pictures", "",
         "A sheet on a desk, half in shadow, drawn from MNIST, and every step of reading it:", "",
