@@ -18,6 +18,7 @@ from hwr import command
 from hwr.errors import UserError
 from hwr.progress import Progress
 from hwr.statistics import describe_accuracy, wilson_interval
+from hwr.strings import edit_distance
 from hwr.vision.classifier import from_run
 from hwr.vision.photograph import decode, read_bytes, require_cv2
 from hwr.vision.reader import Reader
@@ -198,16 +199,6 @@ def common(a: Box, b: Box) -> float:
     w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(w, 0) * max(h, 0)
-
-
-def edit_distance(a: str, b: str) -> int:
-    """Fewest insertions, deletions and replacements that make b of a. Source: Levenshtein 1966."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
-    return row[-1]
 
 
 def report_photos(args: argparse.Namespace) -> int:
