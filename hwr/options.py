@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hwr import checkpoint
 from hwr.command import AUGMENT_HELP, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
+from hwr.data import datasets
 from hwr.errors import UserError
 from hwr.evaluate import arrange, classes_of, load_split
 from hwr.recipes import DEFAULT, Recipe, recipes
@@ -198,9 +199,11 @@ def on_dataset(recipe: Recipe, typed: dict[str, Any]) -> Recipe:
     """The recipe on another dataset than its own, as far as the options typed leave it open.
 
     Mean and standard deviation become those of that dataset's training images, unless the recipe
-    takes plain pixels / 255. No more than a tenth of them is held out. A smaller image size than
-    theirs is dropped. And no paper claims anything about it.
+    takes plain pixels / 255. No more than a tenth of them is held out, and a tenth where the
+    recipe validates on a part that this dataset has not. A smaller image size than theirs is
+    dropped. And no paper claims anything about it.
     """
+    entry = datasets.get(recipe.dataset)
     found = load_split(Config(recipe=recipe, data_dir=typed.get("data_dir")), "train")
     train = arrange(recipe, found, classes_of(recipe, found))
     changes: dict[str, Any] = {
@@ -209,6 +212,8 @@ def on_dataset(recipe: Recipe, typed: dict[str, Any]) -> Recipe:
         "claimed": {},
         "validation": min(recipe.validation, len(found) // 10),
     }
+    if recipe.validation_split and recipe.validation_split not in entry.splits:
+        changes |= {"validation_split": "", "validation": len(found) // 10}
     if (recipe.mean, recipe.std) != (0, 1):
         changes |= mean_and_std(train.images)
     if recipe.image_size is not None and recipe.image_size < max(train.images.shape[1:3]):

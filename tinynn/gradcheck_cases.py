@@ -287,13 +287,20 @@ def getitem(draw: Draw) -> Case:
             (Ellipsis, slice(0, 2)),
             (None, slice(None), None, 0),
             [2, 0],
-            Tensor(repeated),
-            (Tensor(repeated), Tensor(np.array([1, 1, 0]))),
-            (slice(None), Tensor(rows)),
-            Tensor(draw.normal(3) > 0),
+            repeated,
+            (repeated, np.array([1, 1, 0])),
+            (slice(None), rows),
+            draw.normal(3) > 0,
         ]
     )
-    return Case(lambda input: F.getitem(input, index), [draw.normal(3, 3, 2)])
+
+    def on_backend(key: Any) -> Any:
+        """Arrays as tensors of the backend that the operation runs on."""
+        if isinstance(key, tuple):
+            return tuple(map(on_backend, key))
+        return Tensor(key) if isinstance(key, np.ndarray) else key
+
+    return Case(lambda input: F.getitem(input, on_backend(index)), [draw.normal(3, 3, 2)])
 
 
 @case

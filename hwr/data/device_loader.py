@@ -1,7 +1,9 @@
 """Batches made on a GPU, where the dataset lies as uint8: nothing of an image crosses the bus."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +12,9 @@ from hwr.data.augment import Augment
 from hwr.data.loader import Loader
 from hwr.data.warp import displacement
 from hwr.errors import UserError
-from tinynn.backend import Backend
+
+if TYPE_CHECKING:
+    from tinynn.backend import Backend
 
 
 class Draw(NamedTuple):

@@ -6,8 +6,6 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynn.kernels.reference_images import warped
-
 Field = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
@@ -23,6 +21,8 @@ def warp(
     Bilinear between the four pixels around the point; black outside the image; rounded to the
     nearest grey level.
     """
+    from tinynn.kernels.reference_images import warped  # not before: reading data needs no engine
+
     return warped(images, maps, None if field is None else displacement(field))
 
 
