@@ -104,9 +104,12 @@ def interval(accuracies: Sequence[float], total: int) -> list[float]:
 
 def run(outcome: Outcome) -> dict[str, Any]:
     """A run, whole: what it was, and every figure it logged."""
+    config = asdict(outcome.config)
+    if first := outcome.config.initial_weights:  # another run of the table
+        config["initial_weights"] = Path(first).name
     return {
         "name": outcome.folder.name,
-        "config": asdict(outcome.config),
+        "config": config,
         "seconds": outcome.seconds,
         "epochs": outcome.epochs,
         "tests": list(outcome.tests.values()),
