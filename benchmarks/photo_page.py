@@ -90,6 +90,21 @@ def photographs(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def desks(rows: list[dict[str, Any]]) -> list[str]:
+    """Sheets on a desk, found and made flat, then read."""
+    sheets = sum(row["sheet"] for row in rows)
+    return [
+        "## Sheets photographed on a desk",
+        "",
+        f"{sheets} of {len(rows)} sheets were found and made flat; read by their transcripts. The "
+        "same sheets, cut out, are among the photographs above.",
+        "",
+        HEAD.format("photograph"), RULE,
+        *(row_of(row["image"], row) for row in rows),
+        row_of("all", summed(rows)),
+    ]  # fmt: skip
+
+
 def writers(found: dict[str, Any]) -> list[str]:
     """What parameters chosen without a writer read of that writer."""
     names = ", ".join(row["change"] for row in found["grid"])
@@ -173,6 +188,7 @@ def times(found: dict[str, Any]) -> list[str]:
 
 SECTIONS: dict[str, Callable[[Any], Sequence[str]]] = {
     "real": photographs,
+    "desk": desks,
     "writers": writers,
     "steps": steps("One step left out or replaced, on the real photographs"),
     "drawn": steps("One step left out or replaced, on photographs drawn from MNIST's test digits"),

@@ -89,6 +89,18 @@ def real(folder: Path) -> list[Example]:
     ]  # fmt: skip
 
 
+def on_a_desk(reader: Reader, folder: Path) -> list[dict[str, Any]]:
+    """What is read of desk/NAME_raw_N.png, where the sheet of NAME_N_A4.png lies on a desk."""
+    labels, rows = read_labels(folder), []
+    for path in sorted((folder / "desk").iterdir()):
+        truth = {"rows": labels[path.name.replace("_raw", "").replace(".png", "_A4.png")]["rows"]}
+        image = decode(read_bytes(path), path.name).image
+        page = reader.read(image)
+        counts = compare(page, truth, image.shape[:2])
+        rows.append({"image": path.name, "sheet": bool(page["sheet"]), **asdict(counts)})
+    return rows
+
+
 def settings(
     reader: Reader, examples: Sequence[Example], changes: Mapping[str, Changes]
 ) -> list[dict[str, Any]]:

@@ -4,7 +4,8 @@ Every part is measured by itself, so that `--parts` can renew one and keep the r
 `time` (a 12-megapixel photograph step by step, peak memory, the command from a cold start), `drawn`
 (steps left out or replaced, on photographs drawn from MNIST's test digits), `preparation` (ways to
 28x28), `blank` (pages without numbers), and of the labelled photographs of `--photos FOLDER` `real`
-(what is read, by writer), `steps`, `altered` and `writers` (parameters chosen without each writer).
+(what is read, by writer), `desk` (sheets to be found on a desk), `steps`, `altered` and `writers`
+(parameters chosen without each writer).
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ RESULTS = Path("benchmarks/results/photos")
 TWELVE = (4000, 3000)
 PREPARED = 2000  # digits
 SHOWN = Scene(rows=(6, 7, 5), digit=56, desk=True, ruling="lines", shadow=0.45, turn_deg=6)
-OF_PHOTOS = ("real", "steps", "altered", "writers")
+OF_PHOTOS = ("real", "desk", "steps", "altered", "writers")
 Part = Callable[[Reader, argparse.Namespace], Any]
 
 
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.set_threads(args.threads)
     require_cv2().setNumThreads(args.threads)
     wanted = [name for name in PARTS if args.photos or name not in OF_PHOTOS]
+    if args.photos and not (args.photos / "desk").is_dir():
+        wanted.remove("desk")
     if args.parts:
         wanted = args.parts.split(",")
         if unknown := [name for name in wanted if name not in PARTS]:
@@ -148,6 +151,11 @@ def photographs(reader: Reader, args: argparse.Namespace) -> Any:
     return evaluate_photos(reader, args.photos).as_json()
 
 
+def desks(reader: Reader, args: argparse.Namespace) -> Any:
+    """Photographs in the folder `desk` of the labelled ones."""
+    return photo_steps.on_a_desk(reader, args.photos)
+
+
 def stepwise(reader: Reader, args: argparse.Namespace) -> Any:
     """Steps left out or replaced, on the labelled photographs."""
     examples = photo_steps.real(args.photos)
@@ -181,7 +189,7 @@ def without_photos(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Part] = {
-    "real": photographs, "writers": writers, "steps": stepwise, "drawn": ablated,
+    "real": photographs, "desk": desks, "writers": writers, "steps": stepwise, "drawn": ablated,
     "preparation": prepared, "altered": alterations, "blank": blanks, "pictures": pictures,
     "time": timed,
 }  # fmt: skip
