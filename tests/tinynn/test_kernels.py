@@ -269,9 +269,9 @@ def gelu(draw: Draw) -> Arguments:
 @cases(ELEMENTWISE)
 def gelu_grad(draw: Draw) -> Arguments:
     dy, x = two_arrays(draw)
-    # At -.75 the derivative is a difference that vanishes: with one element far from there, errors
-    # are relative to numbers that do not.
-    dy.flat[:1] = x.flat[:1] = 1
+    # At -.75 the derivative is a difference that vanishes. The largest dy stands where it does not,
+    # so that errors are relative to dy, whatever its scale.
+    dy.flat[:1], x.flat[:1] = np.abs(dy).max(initial=0), 1
     return [dy, x, draw.choice(["none", "tanh"])]
 
 
