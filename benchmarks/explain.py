@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from hwr.summary import recording
 from tinynn import functional as F
 from tinynn import nn
 from tinynn.backend import get_backend
-from tinynn.kernels import cpu_conv, cpu_direct_conv, cpu_direct_weights
+from tinynn.kernels import cpu_conv
 from tinynn.kernels.geometry import live_taps
 
 IMAGE, STRING_WIDTH = (28, 28, 1), 256
@@ -51,12 +52,21 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
 def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
     """The algorithm that the backend's own choice names for a call, and the reason it gives."""
     if call.kernel == "matmul":
-        kernel, reason = cpu_conv.choose_product(*arguments[:2])
-        return ("BLAS" if kernel == "matmul" else "direct"), reason
-    direct = cpu_direct_weights if call.kernel == "conv2d_weight_grad" else cpu_direct_conv
+        a, b = arguments[:2]
+        kernel, reason = cpu_conv.choose_product(a, b)
+        if kernel == "matmul":
+            return "BLAS", reason
+        x, w = cpu_conv.pixels(a), cpu_conv.pixels(b.T)
+        method, _ = cpu_conv.choose(kernel, x.shape, w.shape, *cpu_conv.POINTWISE, 1)
+        return name_of(method), reason
     geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))
-    method, reason = cpu_conv.choose(direct, call.shape_of("x"), call.shape_of("w"), *geometry)
-    return method.__name__.rpartition(".")[2].removeprefix("cpu_").partition("_")[0], reason
+    method, reason = cpu_conv.choose(call.kernel, call.shape_of("x"), call.shape_of("w"), *geometry)
+    return name_of(method), reason
+
+
+def name_of(method: ModuleType) -> str:
+    """`cpu_direct_conv` is called direct."""
+    return method.__name__.rpartition(".")[2].removeprefix("cpu_").partition("_")[0]
 
 
 def table(

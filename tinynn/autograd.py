@@ -74,13 +74,13 @@ class Function:
 
     def __call__(self, *inputs: Any) -> Tensor:
         self.kernels = backend = current_backend()
-        recording = is_grad_enabled()
+        recording, array_type = _grad_enabled.get(), backend.xp.ndarray
         arrays, needs = [], []
         for x in inputs:
             if isinstance(x, Tensor):
                 needs.append(recording and x.requires_grad)
                 x = x.data
-                if not backend.owns(x):
+                if not isinstance(x, array_type):
                     raise TypeError(
                         f"{self.name}: backend {backend.name!r} works on "
                         f"{backend.xp.__name__} arrays, this input is a {type(x).__module__} "
@@ -91,10 +91,11 @@ class Function:
             arrays.append(x)
         self.needs = tuple(needs)
         try:
-            out = Tensor(self.forward(*arrays))
+            y = self.forward(*arrays)
         except MemoryError as error:
             raise self.out_of_memory("forward", arrays, error) from error
-        if any(needs) and out.dtype.kind == "f":  # rounding to integers has no gradient
+        out = Tensor.of(y) if isinstance(y, array_type) else Tensor(y)  # NumPy's sum is a number
+        if True in needs and out.data.dtype.kind == "f":  # rounding to integers has no gradient
             self.edges = tuple((x.node or x) if need else None for x, need in zip(inputs, needs))
             self.serial = next(_serial)
             self.freed = False

@@ -33,12 +33,10 @@ class Backend:
         self.name = name
         self.xp = xp
         self.kernels = dict(kernels)
+        vars(self).update(self.kernels)  # found at once: `__getattr__` comes after all else
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        try:
-            return self.__dict__["kernels"][name]
-        except KeyError:
-            raise AttributeError(f"backend has no kernel {name!r}") from None
+        raise AttributeError(f"backend has no kernel {name!r}")
 
     def __repr__(self) -> str:
         return f"Backend({self.name!r}, {len(self.kernels)} kernels over {self.xp.__name__})"

@@ -7,7 +7,7 @@ import pytest
 
 import hwr.models
 from tinynn import nn
-from tinynn.kernels import cpu_conv, cpu_direct_conv, cpu_winograd
+from tinynn.kernels import cpu_conv, cpu_direct_conv, cpu_dot_conv, cpu_winograd
 
 
 @pytest.mark.parametrize("stem", ["7x7", "3x3"])
@@ -34,20 +34,21 @@ def test_layers_of_one_size_are_told_apart(bench: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "method", "why"),
+    ("images", "size", "method", "why"),
     [  # 7x7 tiles of 16 products beside (14 + 13 + 13)^2 taps inside the image; a tile, a tap
-        (14, cpu_winograd, "fewer products: 784 products instead of the 1600 "),
-        (1, cpu_direct_conv, "Winograd saves too little: 16 products instead of the 1 "),
+        (16, 14, cpu_winograd, "fewer products: 784 products instead of the 1600 "),
+        (40, 1, cpu_direct_conv, "Winograd saves too little: 16 products instead of the 1 "),
+        (1, 4, cpu_dot_conv, "16 pixels do not repay the packing"),
     ],
 )
 def test_what_is_named_is_what_runs(
-    monkeypatch: pytest.MonkeyPatch, size: int, method: Any, why: str
+    monkeypatch: pytest.MonkeyPatch, images: int, size: int, method: Any, why: str
 ) -> None:
     import numpy as np
 
-    x, w = np.ones((16, size, size, 32), np.float32), np.ones((32, 3, 3, 32), np.float32)
+    x, w = np.ones((images, size, size, 32), np.float32), np.ones((32, 3, 3, 32), np.float32)
     geometry = (1, 1), ((1, 1), (1, 1)), (1, 1)
-    chosen, reason = cpu_conv.choose(cpu_direct_conv, x.shape, w.shape, *geometry, 1)
+    chosen, reason = cpu_conv.choose("conv2d", x.shape, w.shape, *geometry, 1)
     assert chosen is method
     assert reason.startswith(why)
     ran, kernel = [], method.conv2d

@@ -18,6 +18,7 @@ from tinynn.kernels import (
     cpu_depthwise,
     cpu_direct_conv,
     cpu_direct_weights,
+    cpu_dot_conv,
     cpu_winograd,
     reference,
 )
@@ -123,6 +124,16 @@ def test_direct(tile: Tile, case):
     y.check(cpu_direct_conv.conv2d(x, w, *axes, tile))
     dx.check(cpu_direct_conv.conv2d_input_grad(dy, w, *axes, tile))
     dw.check(cpu_direct_weights.conv2d_weight_grad(dy, x, *axes, tile))
+
+
+@pytest.mark.parametrize("tile", TILES, ids=str)
+@given(case=convolutions(per_group=(st.sampled_from([16, 32, 48]), CHANNELS)))
+@RELAXED
+def test_dot_products(tile: Tile, case):
+    x, w, arguments = case
+    axes = axes_of(x.shape, w.shape, *arguments[:3])
+    _, y, _, _ = expected(x, w, arguments)
+    y.check(cpu_dot_conv.conv2d(x, w, *axes, tile))
 
 
 DEPTHWISE = st.one_of(CHANNELS, st.sampled_from([31, 33, 64, 96, 144]))

@@ -117,7 +117,7 @@ def conv_geometry(
 
 def hashable(argument: Any) -> Any:
     """Lists as tuples."""
-    return tuple(map(hashable, argument)) if isinstance(argument, list) else argument
+    return tuple(map(hashable, argument)) if isinstance(argument, (list, tuple)) else argument
 
 
 def conv2d(
@@ -138,8 +138,11 @@ def conv2d(
     (PyTorch refuses it there). groups = C: depthwise.
     """
     x, w = as_tensor(input), as_tensor(weight)
-    options = hashable(stride), hashable(padding), hashable(dilation), groups
-    geometry = conv_geometry(x.shape, w.shape, *options)
+    try:
+        geometry = conv_geometry(x.shape, w.shape, stride, padding, dilation, groups)
+    except TypeError:  # lists
+        options = hashable((stride, padding, dilation))
+        geometry = conv_geometry(x.shape, w.shape, *options, groups)
     b = None if bias is None else as_tensor(bias)
     if b is not None and b.shape != (w.shape[0],):
         raise ValueError(f"conv2d: bias has shape {b.shape}, expected ({w.shape[0]},)")

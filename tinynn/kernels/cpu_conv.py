@@ -1,9 +1,9 @@
 """Drop-in convolution and matrix product for float32 on the CPU: which method does what.
 
-Direct (`cpu_direct_conv`, `cpu_direct_weights`) or Winograd (`cpu_winograd`), by the shape;
-depthwise (`cpu_depthwise`) if every channel is a group, else group by group; float64 is left to
-the reference. No BLAS: its threads go on spinning after each call and take the cores from the
-next kernel. The same number of threads gives the same results bit for bit.
+Direct (`cpu_direct_conv`, `cpu_direct_weights`), Winograd (`cpu_winograd`) or dot products
+(`cpu_dot_conv`), by the shape; depthwise (`cpu_depthwise`) if every channel is a group, else group
+by group; float64 is left to the reference. No BLAS: its threads go on spinning after each call and
+take the cores from the next kernel. The same number of threads gives the same results bit for bit.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tinynn.kernels import (
     cpu_depthwise,
     cpu_direct_conv,
     cpu_direct_weights,
+    cpu_dot_conv,
     cpu_winograd,
     reference,
 )
@@ -30,6 +31,7 @@ from tinynn.kernels.memory import empty
 
 Array = Any
 SMALL_PRODUCT = 1 << 18  # up to so many multiplications BLAS starts no threads, and starts sooner
+POINTWISE = (1, 1), ((0, 0), (0, 0)), (1, 1)  # stride, padding and dilation of a 1x1 filter
 SMALL_GROUP = 1 << 16  # multiplications of a group: fewer are done before a kernel has started
 
 
@@ -39,7 +41,7 @@ def conv2d(
 ) -> Array:
     """Drop-in for reference.conv2d."""
     geometry = stride, padding, dilation
-    method, _ = choose(cpu_direct_conv, x.shape, w.shape, *geometry, groups)
+    method, _ = choose("conv2d", x.shape, w.shape, *geometry, groups)
     if method is reference:
         return reference.conv2d(x, w, *geometry, groups)
     axes = axes_of(x.shape, w.shape, *geometry)
@@ -61,7 +63,7 @@ def conv2d_input_grad(
 ) -> Array:
     """Drop-in for reference.conv2d_input_grad."""
     geometry = stride, padding, dilation
-    method, _ = choose(cpu_direct_conv, x_shape, w.shape, *geometry, groups)
+    method, _ = choose("conv2d_input_grad", x_shape, w.shape, *geometry, groups)
     if method is reference:
         return reference.conv2d_input_grad(dy, w, x_shape, *geometry, groups)
     axes = axes_of(x_shape, w.shape, *geometry)
@@ -86,7 +88,7 @@ def conv2d_weight_grad(
 ) -> Array:
     """Drop-in for reference.conv2d_weight_grad."""
     geometry = stride, padding, dilation
-    method, _ = choose(cpu_direct_weights, x.shape, w_shape, *geometry, groups)
+    method, _ = choose("conv2d_weight_grad", x.shape, w_shape, *geometry, groups)
     if method is reference:
         return reference.conv2d_weight_grad(dy, x, w_shape, *geometry, groups, out)
     axes = axes_of(x.shape, w_shape, *geometry)
@@ -101,7 +103,7 @@ def conv2d_weight_grad(
 
 @lru_cache(maxsize=256)
 def choose(
-    direct: ModuleType,
+    kernel: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     stride: Pair,
@@ -109,8 +111,8 @@ def choose(
     dilation: Pair,
     groups: int,
 ) -> tuple[ModuleType, str]:
-    """The fastest method for a shape (of one group, if there are several), and why it is:
-    `direct`, Winograd, depthwise or the reference."""
+    """The fastest method for one of the three kernels and a shape (of one group, if there are
+    several): direct, Winograd, dot products, depthwise or the reference. And why it is."""
     if 0 in (*x_shape, *w_shape):
         return reference, "an empty array"
     if groups == x_shape[3] > 1:
@@ -121,8 +123,13 @@ def choose(
         if x_shape[0] * out * math.prod(w_shape) // groups < SMALL_GROUP:
             return reference, f"{groups} groups of less than {SMALL_GROUP:,} multiply-adds"
     channels = x_shape[3] // groups, w_shape[0] // groups
-    width = microkernel().tile.width
-    winograd, reason = cpu_winograd.worthwhile(*axes, channels, x_shape[0], width)
+    tile = microkernel().tile
+    if kernel == "conv2d":
+        dots, reason = cpu_dot_conv.worthwhile(*axes, channels, x_shape[0], tile.lanes)
+        if dots:
+            return cpu_dot_conv, reason
+    winograd, reason = cpu_winograd.worthwhile(*axes, channels, x_shape[0], tile.width)
+    direct = cpu_direct_weights if kernel == "conv2d_weight_grad" else cpu_direct_conv
     return cpu_winograd if winograd else direct, reason
 
 
@@ -142,7 +149,7 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     into = None if out is None else pixels(out)
     match name:
         case "conv2d":
-            product = cpu_direct_conv.conv2d(pixels(a), pixels(b.T), *axes)
+            product = conv2d(pixels(a), pixels(b.T), *POINTWISE, 1)
         case "conv2d_input_grad":
             product = cpu_direct_conv.conv2d_input_grad(pixels(a), pixels(b), *axes)
         case "conv2d_weight_grad":

@@ -23,7 +23,7 @@ import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray, njit
@@ -52,8 +52,7 @@ QUICK_FILTERS = 1 << 17  # floats, packed by one thread
 # ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Axis:
+class Axis(NamedTuple):  # which caches look up more quickly than a dataclass
     """One axis of a convolution."""
 
     size: int
@@ -145,16 +144,23 @@ class Gather:
 
 @lru_cache(maxsize=256)
 def plan_gather(
-    vertical: Axis, horizontal: Axis, backward: bool, channels: Pair, samples: int, width: int
-) -> Gather:
-    """The lists for `samples` images with `channels` (of the source, of the target)."""
+    vertical: Axis, horizontal: Axis, backward: bool, channels: Pair, samples: int,
+    width: int | None,
+) -> Gather:  # fmt: skip
+    """The lists for `samples` images with `channels` (of the source, of the target).
+
+    The weights are packed in panels of `width`, those of taps that see data; or, if None, as they
+    lie in a filter (forward only).
+    """
     rows, columns = (
         by_taps(axis.backward() if backward else axis.forward()) for axis in (vertical, horizontal)
     )
     (source_h, source_w), (target_h, target_w) = form(vertical, horizontal, backward)
     live_rows, live_columns = (
         sorted({k for taps in groups for k, _ in taps}, reverse=backward)
-        for groups in (rows, columns)
+        if width
+        else list(range(axis.kernel))
+        for groups, axis in ((rows, vertical), (columns, horizontal))
     )
     classes: list[tuple[int, ...]] = []
     source_rows, target_rows = [], []
@@ -174,7 +180,7 @@ def plan_gather(
                 for kw, j in column_taps[:1] if merged else column_taps:
                     tap = live_rows.index(kh) * len(live_columns) + live_columns.index(kw)
                     source_pairs.append((i * source_w + j) * channels[0])
-                    weight_pairs.append(tap * channels[0] * width)
+                    weight_pairs.append(tap * channels[0] * (width or 1))
             pairs = len(source_pairs) - first_pair
             classes.append(
                 (first_row, len(pixels), first_pair, pairs, len(column_taps) if merged else 1)

@@ -127,6 +127,16 @@ class Emitter:
     def shuffle(self, a: Any, b: Any, lanes: list[int]) -> Any:
         return self.build.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, len(lanes)), lanes))
 
+    def across(self, vector: Any) -> Any:
+        """The sum of its lanes, a number: halves are added until one lane is left."""
+        empty = ir.Constant(self.vector, ir.Undefined)
+        distance = self.lanes // 2
+        while distance:
+            lanes = [i ^ distance for i in range(self.lanes)]
+            vector = self.build.fadd(vector, self.shuffle(vector, empty, lanes))
+            distance //= 2
+        return self.build.extract_element(vector, INT32(0))
+
     def constant(self, value: float) -> Any:
         return ir.Constant(self.vector, [float(value)] * self.lanes)
 

@@ -174,17 +174,21 @@ def finish_moments(lo, hi, thread, job_pointer):
 
 @kernel(NORM)
 def forward_numbers(lo, hi, thread, job_pointer):
-    """Task = channel: y = (x - center) a + b, in each of its columns."""
+    """One task: y = (x - center) a + b for every column; and y as well, if there is a loop."""
     job = carray(job_pointer, 1)[0]
     c = job.channels // job.fold
     weight, bias = carray(as_floats(job.weight), c), carray(as_floats(job.bias), c)
-    var = carray(as_floats(job.var), c)
+    mean, var = carray(as_floats(job.mean), c), carray(as_floats(job.var), c)
+    center = carray(as_floats(job.center), job.channels)
     a, b = carray(as_floats(job.a), job.channels), carray(as_floats(job.b), job.channels)
-    for k in range(lo, hi):
+    for k in range(c):
         scale = weight[k] / math.sqrt(np.float64(var[k]) + as_float(job.eps))
         for column in range(k, job.channels, c):
+            center[column] = mean[k]
             a[column] = scale
             b[column] = bias[k]
+    if job.loop != 0:
+        call_loop(job.loop, 0, job.rows, thread, job_pointer)
 
 
 @kernel(NORM)
@@ -253,7 +257,7 @@ def plan(shape: tuple[int, ...], threads: int, memory: int) -> Plan:
     for name, count in rows.items():
         places[name] = row
         row += threads * count
-    places |= {"a": row, "b": row + 1, "c": row + 2}
+    places |= {"center": row, "a": row + 1, "b": row + 2, "c": row + 3}
     job.fill(**{name: memory + 4 * c * fold * row for name, row in places.items()})
     return Plan(c, fold, m // fold, 4 * threads * c * fold, m * c < QUICK, job)
 
@@ -263,15 +267,9 @@ class Normalisation:
 
     def __init__(self, x: Array, mean: Array, eps: float, **arrays: Array | None):
         threads, columns = get_num_threads(), x.shape[-1] * folds(x.shape)
-        self.numbers = scratch("normalisation", (7 * threads + 3) * columns)
+        self.numbers = scratch("normalisation", (7 * threads + 4) * columns)
         self.plan = plan(x.shape, threads, address(self.numbers))
-        given = {name: array for name, array in arrays.items() if array is not None}
-        self.job = self.plan.job.bind(x=x, mean=mean, center=mean, eps=float(eps), **given)
-
-    def center(self, mean: Array) -> None:
-        """Give every column its channel's mean."""
-        if self.plan.fold > 1:
-            self.job.fill(center=np.tile(mean, self.plan.fold))
+        self.job = self.plan.job.bind(x=x, mean=mean, eps=float(eps), **arrays)
 
     def sum(self, loop: Columns, shifted: bool) -> None:
         """Fill `totals` and `squares` with the two sums of a formula."""
@@ -287,16 +285,17 @@ class Normalisation:
         run(loop, self.job, self.plan.rows, quick=self.plan.quick)
 
 
-def forward(
-    call: Normalisation, mean: Array, y: Array, residual: Array | None, relu: bool
-) -> Array:
+def forward(call: Normalisation, y: Array, residual: Array | None, relu: bool) -> Array:
     """y from x and the statistics."""
-    call.center(mean)
-    call.for_channels(forward_numbers)
     if residual is None:
-        call.apply(normalise_relu if relu else normalise)
+        loop = normalise_relu if relu else normalise
     else:
-        call.apply(normalise_add_relu if relu else normalise_add)
+        loop = normalise_add_relu if relu else normalise_add
+    quick = call.plan.quick
+    call.job.fill(loop=loop.address if quick else 0)
+    run(forward_numbers, call.job, 1)
+    if not quick:
+        call.apply(loop)
     return y
 
 
@@ -309,7 +308,7 @@ def batch_norm(
     call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
     call.sum(moments, shifted=True)
     call.for_channels(finish_moments)
-    return forward(call, mean, y, residual, relu), mean, var
+    return forward(call, y, residual, relu), mean, var
 
 
 @float32_only(reference.batch_norm_inference)
@@ -326,7 +325,7 @@ def batch_norm_inference(
     """Drop-in for reference.batch_norm_inference: one pass."""
     y = empty_like(x)
     call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
-    return forward(call, mean, y, residual, relu)
+    return forward(call, y, residual, relu)
 
 
 def backward(
@@ -343,7 +342,7 @@ def backward(
         x, mean, eps, dy=dy, y=y, dz=dz, dx=dx, weight=weight, var=var,
         dweight=dweight, dbias=dbias,
     )  # fmt: skip
-    call.center(mean)
+    call.job.fill(center=mean if call.plan.fold == 1 else np.tile(mean, call.plan.fold))
     if not relu:
         call.sum(gradient_sums, shifted=False)
     elif dz is None:

@@ -46,7 +46,7 @@ def _version() -> str:
 
 
 class Job:
-    """A record for kernels: sizes as they are, arrays by their address (and kept alive).
+    """A record for kernels: sizes as they are, arrays by their address (and kept alive), None as 0.
 
     What depends on shapes only is filled in once, and kept; `bind` adds the arrays of a call.
     """
@@ -65,9 +65,11 @@ class Job:
         for name, value in fields.items():
             if isinstance(value, np.ndarray):
                 self.arrays.append(value)
-                value = address(value)
+                value = int_at(id(value) + HEADER).value  # `address`, but for the call
             elif isinstance(value, float):
                 value = float_bits(value)
+            elif value is None:
+                value = 0
             record[places[name]] = value
 
     def bind(self, **fields: Any) -> Job:
@@ -89,10 +91,10 @@ def float_bits(value: float) -> int:
 
 def address(array: np.ndarray) -> int:
     """Where its elements begin: the first field of NumPy's C structure, after Python's own."""
-    return c_int64.from_address(id(array) + HEADER).value  # .ctypes takes 2 us
+    return int_at(id(array) + HEADER).value  # .ctypes takes 2 us
 
 
-HEADER = object.__basicsize__
+HEADER, int_at = object.__basicsize__, c_int64.from_address
 
 
 def kernel(job: np.dtype) -> Callable[[Callable[..., None]], Any]:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 K = TypeVar("K", bound=Callable[..., Any])
-FLOAT32 = np.dtype(np.float32)  # nearly always this very object, which is quicker to compare
+FLOAT32 = np.dtype(np.float32)  # mostly this very object, which is quicker to compare
 
 
 def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
@@ -23,8 +23,10 @@ def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
         @wraps(fast)
         def kernel(*args: Any) -> Any:
             for a, number in zip(args, numbers):
-                if isinstance(a, np.ndarray) and not (number or _fits(a)):
-                    return fallback(*args)
+                if isinstance(a, np.ndarray):
+                    fits = a.dtype is FLOAT32 and a.flags.c_contiguous  # nearly always
+                    if not (fits or number or _fits(a)):
+                        return fallback(*args)
             return fast(*args)
 
         return kernel  # type: ignore[return-value]
@@ -35,6 +37,6 @@ def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
 def _fits(array: np.ndarray) -> bool:
     """Floating-point arrays must be contiguous float32; integer ones (pool taps) are the
     kernel's own business."""
-    if array.dtype is FLOAT32 or array.dtype == FLOAT32:
+    if array.dtype == FLOAT32:
         return array.flags.c_contiguous
     return array.dtype.kind != "f"
