@@ -251,4 +251,6 @@ def identity(config: Config) -> dict[str, Any]:
     for prose in ("paper", "note", "claimed"):
         del recipe[f"recipe.{prose}"]
     settings = ("seed", "backend", "train_size", "limit_batches", "data_dir", "keep_epochs")
-    return recipe | {name: getattr(config, name) for name in settings}
+    first = config.initial_weights  # by its run's name: the folders may have been moved together
+    begins = {"initial_weights": first and Path(first).name}
+    return recipe | begins | {name: getattr(config, name) for name in settings}

@@ -22,7 +22,7 @@ from hwr.evaluate import load_split
 from hwr.recipes import Recipe, Row, Table, recipes, tables
 from hwr.string_reader import StringReader, read_string
 from hwr.tasks import Classification
-from hwr.trials import trials_of
+from hwr.trials import Trial, check_trials, trials_of
 from tinynn import state
 
 Cli = Callable[..., Any]
@@ -272,6 +272,26 @@ def test_a_recipe_with_pretraining_names_its_run(
     assert begun["tuned-epochs-1-seed-1"] == "runs/bars-epochs-40-seed-1"
     assert begun["bars-epochs-40-seed-1"] is None
     assert [trial.waits for trial in trials[:2]] == [True, False]
+
+
+def test_a_run_that_began_with_other_weights_is_not_mixed_in(tmp_path: Path, bars: Recipe) -> None:
+    tuned = Row(label="tuned", recipe=replace(bars, name="tuned", pretraining="bars", epochs=1))
+    facts = {"name": "t", "title": "", "paper": "", "note": "", "seeds": (0,)}
+
+    def trials(epochs: int) -> list[Trial]:
+        first = Row(label="bars", recipe=replace(bars, epochs=epochs))
+        return list(
+            trials_of(Table(rows=(tuned, first), **facts), tmp_path, Config(recipe=bars), (0,))
+        )
+
+    before = next(trial for trial in trials(40) if trial.name == "tuned-epochs-1-seed-0")
+    before.folder.mkdir()
+    facts_of_data = {"classes": 10, "class_names": list("0123456789")}
+    began = replace(before.config, facts=facts_of_data)
+    (before.folder / "config.json").write_text(began.to_json())
+    check_trials(trials(40), any_commit=True)
+    with pytest.raises(UserError, match="bars-epochs-40-seed-0 there, bars-epochs-50-seed-0 here"):
+        check_trials(trials(50), any_commit=True)
 
 
 def test_data_of_another_kind_are_refused(codes: Path) -> None:
