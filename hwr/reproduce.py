@@ -27,7 +27,9 @@ from hwr.report import style
 from hwr.report.__main__ import main as report
 from hwr.report.document import Document, Paragraph
 from hwr.report.document import Table as PageTable
+from hwr.svm import fit
 from hwr.svm.__main__ import main as svm
+from hwr.svm.hybrid import KERNELS
 from hwr.trials import Outcome, Trial, check_trials, trials_of
 from tinynn.backend import backend_names
 from tinynn.kernels.threads import usable_cpus
@@ -89,7 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.set_threads(args.threads)
     if args.list:
         return list_tables(args)
+    unfit = [table for table in chosen if args.all and needs_svm(table) and not fit.possible()]
+    chosen = [table for table in chosen if table not in unfit]
     code = reproduce(chosen, args) if chosen else 0
+    if unfit:
+        names = ", ".join(table.name for table in unfit)
+        print(f"left out, for scikit-learn is not installed: {names}; {fit.INSTALL}")
     if args.report and code == 0:
         join(args.output_dir)
     return code
@@ -113,6 +120,11 @@ def reproduce(chosen: Sequence[Table], args: argparse.Namespace) -> int:
         listed = ", ".join(f"{trial.name} (about {clock(s)})" for trial, s in left_out)
         print(f"left out, for the budget: {listed}")
     return code
+
+
+def needs_svm(table: Table) -> bool:
+    """Whether a row of it is read by an SVM."""
+    return any(row.classifier in KERNELS for row in table.rows)
 
 
 def plan(table: Table, args: argparse.Namespace) -> list[Trial]:

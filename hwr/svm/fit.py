@@ -23,9 +23,14 @@ SEED = 0  # of the choice of those, and of the folds
 INSTALL = "pip install 'tinynn[svm]'"
 
 
+def possible() -> bool:
+    """Whether machines can be fitted; to read with them needs no more than NumPy."""
+    return importlib.util.find_spec("sklearn") is not None
+
+
 def require() -> None:
-    """UserError unless machines can be fitted; to read with them needs no more than NumPy."""
-    if importlib.util.find_spec("sklearn") is None:
+    """UserError unless machines can be fitted."""
+    if not possible():
         raise UserError(f"fitting an SVM needs scikit-learn, which is not installed; {INSTALL}")
 
 

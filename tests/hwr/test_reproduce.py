@@ -348,6 +348,21 @@ def test_svms_need_scikit_learn_before_anything_is_trained(
     assert not (ROOT / "trials").exists()
 
 
+def test_all_leaves_out_what_scikit_learn_is_missing_for(
+    reproduce: Cli, small: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = (Row(label="linear", recipe=SHORT, classifier="linear-svm"),)
+    short = replace(small, rows=(Row(label="network", recipe=SHORT),), seeds=(0,))
+    hybrid = replace(small, name="hybrid", rows=rows, seeds=(0,))
+    monkeypatch.setattr(tables, "_entries", {"small": short, "hybrid": hybrid})
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    done = reproduce("--all")
+    assert done.code == 0, done.err
+    assert done.out.endswith("not installed: hybrid; pip install 'tinynn[svm]'\n")
+    assert (ROOT / "small" / "index.md").exists()
+    assert not (ROOT / "hybrid").exists()
+
+
 def test_a_row_of_an_earlier_epoch_has_no_svm() -> None:
     with pytest.raises(ValueError, match="are for the last epoch"):
         Row(label="early", recipe=LONG, epoch=1, classifier="rbf-svm")
