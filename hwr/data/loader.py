@@ -25,8 +25,7 @@ T = TypeVar("T")
 class Normalize:
     """``(pixel / 255 - mean) / std``, after padding with black to ``size`` by ``size`` pixels.
 
-    ``mean`` and ``std`` are those of ``pixel / 255``. The image stays in the middle; an odd row or
-    column of padding goes to the bottom or the right. ``size=None`` pads nothing.
+    ``mean`` and ``std`` are those of ``pixel / 255``; ``size=None`` pads nothing.
 
     Raises :class:`~hwr.errors.UserError` if ``std`` is not positive or a number is not finite.
     """
@@ -52,21 +51,29 @@ class Normalize:
 
         Raises :class:`~hwr.errors.UserError` for other arrays and images larger than ``size``.
         """
+        return self.levels.take(self.pad(images))
+
+    def pad(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 ``(N, H, W, C)`` -> ``(N, size, size, C)``: the image stays in the middle; an odd
+        row or column of padding goes to the bottom or the right.
+
+        Raises :class:`~hwr.errors.UserError` for other arrays and images larger than ``size``.
+        """
         if images.dtype != np.uint8 or images.ndim != 4:
             raise UserError(
                 f"Normalize: images are {images.dtype} {images.shape}, expected uint8 (N, H, W, C)"
             )
         n, h, w, c = images.shape
         if self.size is None or self.size == h == w:
-            return self.levels.take(images)
+            return images
         if self.size < max(h, w):
             raise UserError(
                 f"Normalize: images are {h}x{w}, larger than size {self.size}; "
                 f"use size={max(h, w)} or more"
             )
         top, left = (self.size - h) // 2, (self.size - w) // 2
-        padded = np.full((n, self.size, self.size, c), self.levels[0])
-        padded[:, top : top + h, left : left + w] = self.levels.take(images)
+        padded = np.zeros((n, self.size, self.size, c), np.uint8)
+        padded[:, top : top + h, left : left + w] = images
         return padded
 
 
@@ -160,6 +167,7 @@ class Loader:
         chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
         images, labels = self._load(k, chosen)
         if self.augment is not None:
+            images = self.normalize.pad(images)  # what is warped over the edge is lost
             # number + 1: NumPy pads a seed with zeros, and [seed, k, 0] would repeat the order's.
             images = self.augment(images, np.random.default_rng([self.seed, k, number + 1]))
             if len(images) != len(chosen):

@@ -137,6 +137,26 @@ def test_epochs_seeds_and_batches_draw_their_own_numbers(tiny: Dataset) -> None:
     assert len(set(draws)) == len(draws) == 4 * (1 + 6)
 
 
+def test_what_a_warp_moves_stays_within_the_border(tiny: Dataset) -> None:
+    """Images are padded first: moved by the border's width, they lose nothing."""
+
+    def move(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+        return np.roll(images, (2, -2), axis=(1, 2))
+
+    side = max(tiny.images.shape[1:3])
+    padding = Normalize(0.0, 1.0, side + 4)
+    [still], [moved] = (
+        [
+            images
+            for images, _ in loader(tiny, len(tiny), normalize=padding, augment=augment).epoch(0)
+        ]
+        for augment in (None, move)
+    )
+    assert still.any()
+    np.testing.assert_array_equal(moved, np.roll(still, (2, -2), axis=(1, 2)))
+    np.testing.assert_array_equal(moved[:, 4:, :side], still[:, 2 : side + 2, 2 : side + 2])
+
+
 def test_augment_gets_a_copy_and_may_change_the_size(tiny: Dataset) -> None:
     before = tiny.images.copy()
 
