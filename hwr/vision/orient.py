@@ -63,10 +63,15 @@ def preference(angle_deg: float, digits: int) -> float:
 
     The fewer the digits, the more it weighs: 6 and 9, 1, 8 and 0 read well on their heads.
     """
-    angle = abs((angle_deg + 180) % 360 - 180)
+    angle = from_upright(angle_deg)
     if angle <= 45:
         return min(MOST_UPRIGHT, UPRIGHT + PER_DIGIT / max(digits, 1))
     return UPSIDE_DOWN if angle > 135 else 0.0
+
+
+def from_upright(angle_deg: float) -> float:
+    """How far an angle is from 0: 0 to 180 degrees."""
+    return abs((angle_deg + 180) % 360 - 180)
 
 
 def turn(darkness: Grey, mask: Image, angle_deg: float) -> Turned:

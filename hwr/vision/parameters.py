@@ -67,7 +67,7 @@ class Parameters:
     clear: float = 10.0  # standard deviations of the paper's noise: the same
     most_strokes: int = 12  # as many ones alone are believed
     line_score: float = -0.7  # mean log probability over the ink of a line
-    page_score: float = -0.3  # of a page; below it only clear lines are believed: of words, say
+    page_score: float = -0.3  # of a page; below it clear lines are believed; if turned, nothing
     clear_line: float = -0.15
     few_score: float = -0.2  # of a page on which fewer digits than `supported` are sure
     unsure: float = 0.8  # below it a digit is marked

@@ -25,7 +25,14 @@ from hwr.vision.components import (
 from hwr.vision.decode import Digit, Reading, read_line
 from hwr.vision.ink import Image, Ink, find_ink
 from hwr.vision.lines import group_lines, skew_deg
-from hwr.vision.orient import Turned, original_box, preference, promising, turn
+from hwr.vision.orient import (
+    Turned,
+    from_upright,
+    original_box,
+    preference,
+    promising,
+    turn,
+)
 from hwr.vision.page import View, view_page
 from hwr.vision.parameters import Parameters
 from hwr.vision.ruling import find_ruling
@@ -238,13 +245,16 @@ def accepted(
     few = sure < p.supported
     least_score = p.line_score if attempt.score >= p.page_score else p.clear_line
     doubtful = few or attempt.score < p.few_score
+    unreadable = few and attempt.score < p.few_score
+    if from_upright(attempt.turned.angle_deg) > 45:  # who turns a page must be able to read it
+        unreadable |= attempt.score < p.page_score
     kept: list[list[Digit]] = []
     for reading in attempt.readings:
         refused += [([c], "no digit") for c in reading.refused]
         digits = [d for d in reading.digits if d.probability >= max(p.least, d.no_digit)]
         refused += [(d.candidate.pieces, "no digit") for d in reading.digits if d not in digits]
         mean = float(np.mean([d.probability for d in digits])) if digits else 0.0
-        if few and attempt.score < p.few_score:
+        if unreadable:
             refused += [(d.candidate.pieces, "page unreadable") for d in digits]
         elif reading.score < least_score or mean < p.least_line:
             refused += [(d.candidate.pieces, "line unreadable") for d in digits]
