@@ -21,7 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from tinynn.kernels import reference, reference_ctc, reference_images  # noqa: F401  # fill the table
+from tinynn.kernels import (  # noqa: F401  # fill the table
+    reference,
+    reference_ctc,
+    reference_images,
+    reference_optim,
+    reference_rnn,
+)
 
 Array = Any
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import tinynn as tn
 from tinynn.backend import Backend, backend_names, get_backend
 from tinynn.gradcheck_cases import Draw, convolution, pooling
-from tinynn.kernels import reference, reference_ctc
+from tinynn.kernels import reference, reference_ctc, reference_rnn
 from tinynn.kernels.geometry import conv_output_size, live_taps, tap_visits
 
 Arguments = list[Any]
@@ -356,7 +356,7 @@ def rnn(draw: Draw) -> Arguments:
 @cases(RECURRENT)
 def rnn_grad(draw: Draw) -> Arguments:
     x, h, w, nonlinearity = rnn(draw)
-    return [draw.normal(*x.shape), reference.rnn(x, h, w, nonlinearity), w, nonlinearity]
+    return [draw.normal(*x.shape), reference_rnn.rnn(x, h, w, nonlinearity), w, nonlinearity]
 
 
 @cases(RECURRENT)
@@ -368,7 +368,7 @@ def lstm(draw: Draw) -> Arguments:
 @cases(RECURRENT)
 def lstm_grad(draw: Draw) -> Arguments:
     x, h, c, w = lstm(draw)
-    y, gates = reference.lstm(x, h, c, w)
+    y, gates = reference_rnn.lstm(x, h, c, w)
     return [draw.normal(*y.shape), y, gates, c, w]
 
 
@@ -381,7 +381,7 @@ def gru(draw: Draw) -> Arguments:
 @cases(RECURRENT)
 def gru_grad(draw: Draw) -> Arguments:
     x, h, w, b = gru(draw)
-    y, gates = reference.gru(x, h, w, b)
+    y, gates = reference_rnn.gru(x, h, w, b)
     return [draw.normal(*y.shape), y, gates, h, w]
 
 

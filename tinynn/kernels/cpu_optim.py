@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_optim
 from tinynn.kernels.cpu_loops import elementwise, sqrt
 from tinynn.kernels.fallback import float32_only
 
@@ -100,7 +100,7 @@ def adadelta(w, dw, square, delta, *, lr, rho, rest, eps, decay):
 # ---------------------------------------------------------------------------------------------
 
 
-@float32_only(reference.update_sgd)
+@float32_only(reference_optim.update_sgd)
 def update_sgd(
     w: Array,
     dw: Array,
@@ -112,7 +112,7 @@ def update_sgd(
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """Drop-in for reference.update_sgd: one pass."""
+    """Drop-in for reference_optim.update_sgd: one pass."""
     numbers = {"lr": float(lr[0]), "decay": float(weight_decay)}
     if velocity is None:
         sgd(w=w, dw=dw, **numbers)
@@ -122,7 +122,7 @@ def update_sgd(
     update(w=w, dw=dw, velocity=velocity, momentum=float(momentum), scale=scale, **numbers)
 
 
-@float32_only(reference.update_adam)
+@float32_only(reference_optim.update_adam)
 def update_adam(
     w: Array,
     dw: Array,
@@ -136,7 +136,7 @@ def update_adam(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """Drop-in for reference.update_adam: one pass."""
+    """Drop-in for reference_optim.update_adam: one pass."""
     adam(
         w=w, dw=dw, mean=mean, square=square,
         decay=0.0 if decoupled else float(weight_decay),
@@ -147,7 +147,7 @@ def update_adam(
     )  # fmt: skip
 
 
-@float32_only(reference.update_rmsprop)
+@float32_only(reference_optim.update_rmsprop)
 def update_rmsprop(
     w: Array,
     dw: Array,
@@ -160,7 +160,7 @@ def update_rmsprop(
     weight_decay: float,
     momentum: float,
 ) -> None:
-    """Drop-in for reference.update_rmsprop: one pass."""
+    """Drop-in for reference_optim.update_rmsprop: one pass."""
     fields: dict[str, Any] = dict(
         w=w, dw=dw, square=square, lr=float(lr[0]), alpha=float(alpha), rest=1.0 - alpha,
         eps=float(eps), decay=float(weight_decay),
@@ -178,7 +178,7 @@ def update_rmsprop(
     updates[mean is not None, velocity is not None](**fields)
 
 
-@float32_only(reference.update_adagrad)
+@float32_only(reference_optim.update_adagrad)
 def update_adagrad(
     w: Array,
     dw: Array,
@@ -189,12 +189,12 @@ def update_adagrad(
     weight_decay: float,
     eps: float,
 ) -> None:
-    """Drop-in for reference.update_adagrad: one pass."""
+    """Drop-in for reference_optim.update_adagrad: one pass."""
     rate = float(lr[0] / (1 + (step[0] - 1) * lr_decay))
     adagrad(w=w, dw=dw, total=total, rate=rate, eps=float(eps), decay=float(weight_decay))
 
 
-@float32_only(reference.update_adadelta)
+@float32_only(reference_optim.update_adadelta)
 def update_adadelta(
     w: Array,
     dw: Array,
@@ -205,7 +205,7 @@ def update_adadelta(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Drop-in for reference.update_adadelta: one pass."""
+    """Drop-in for reference_optim.update_adadelta: one pass."""
     adadelta(
         w=w, dw=dw, square=square, delta=delta, lr=float(lr[0]), rho=float(rho), rest=1.0 - rho,
         eps=float(eps), decay=float(weight_decay),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_optim
 from tinynn.kernels.cuda_launch import drop_in, float32, int32, per_element
 from tinynn.kernels.reference import Array
 
 FILE = "optim"
 
 
-@drop_in(reference.update_sgd)
+@drop_in(reference_optim.update_sgd)
 def update_sgd(
     w: Array,
     dw: Array,
@@ -23,7 +23,7 @@ def update_sgd(
     weight_decay: float,
     nesterov: bool,
 ) -> None:
-    """Drop-in for reference.update_sgd."""
+    """Drop-in for reference_optim.update_sgd."""
     has_velocity = velocity is not None
     per_element(
         FILE, "update_sgd", w.size, w, dw, velocity if has_velocity else w, lr, step,
@@ -32,7 +32,7 @@ def update_sgd(
     )  # fmt: skip
 
 
-@drop_in(reference.update_adam)
+@drop_in(reference_optim.update_adam)
 def update_adam(
     w: Array,
     dw: Array,
@@ -46,7 +46,7 @@ def update_adam(
     weight_decay: float,
     decoupled: bool,
 ) -> None:
-    """Drop-in for reference.update_adam."""
+    """Drop-in for reference_optim.update_adam."""
     per_element(
         FILE, "update_adam", w.size, w, dw, mean, square, lr, step, int32(w.size),
         np.float64(beta1), np.float64(beta2), float32(eps), np.float64(weight_decay),
@@ -54,7 +54,7 @@ def update_adam(
     )  # fmt: skip
 
 
-@drop_in(reference.update_rmsprop)
+@drop_in(reference_optim.update_rmsprop)
 def update_rmsprop(
     w: Array,
     dw: Array,
@@ -67,7 +67,7 @@ def update_rmsprop(
     weight_decay: float,
     momentum: float,
 ) -> None:
-    """Drop-in for reference.update_rmsprop."""
+    """Drop-in for reference_optim.update_rmsprop."""
     per_element(
         FILE, "update_rmsprop", w.size, w, dw, square, w if mean is None else mean,
         w if velocity is None else velocity, lr, int32(w.size), float32(alpha),
@@ -76,7 +76,7 @@ def update_rmsprop(
     )  # fmt: skip
 
 
-@drop_in(reference.update_adagrad)
+@drop_in(reference_optim.update_adagrad)
 def update_adagrad(
     w: Array,
     dw: Array,
@@ -87,14 +87,14 @@ def update_adagrad(
     weight_decay: float,
     eps: float,
 ) -> None:
-    """Drop-in for reference.update_adagrad."""
+    """Drop-in for reference_optim.update_adagrad."""
     per_element(
         FILE, "update_adagrad", w.size, w, dw, total, lr, step, int32(w.size),
         np.float64(lr_decay), float32(weight_decay), float32(eps),
     )  # fmt: skip
 
 
-@drop_in(reference.update_adadelta)
+@drop_in(reference_optim.update_adadelta)
 def update_adadelta(
     w: Array,
     dw: Array,
@@ -105,7 +105,7 @@ def update_adadelta(
     eps: float,
     weight_decay: float,
 ) -> None:
-    """Drop-in for reference.update_adadelta."""
+    """Drop-in for reference_optim.update_adadelta."""
     per_element(
         FILE, "update_adadelta", w.size, w, dw, square, delta, lr, int32(w.size), float32(rho),
         float32(1 - rho), float32(eps), float32(weight_decay),

@@ -7,8 +7,8 @@ NumPy and on any array library with NumPy's interface (CuPy): `namespace(x)` is 
 Legend: `x w b y` arrays; `dy dx dw` gradients of the loss with respect to them; `N H W C` input,
 `OH OW OC` output, `KH KW` filter; `M` rows of a matrix; `mean, var, rstd` statistics.
 
-The two kernels of the CTC loss stand in `reference_ctc.py`, that which gathers batches of images in
-`reference_images.py`.
+Recurrent layers (`reference_rnn.py`), the CTC loss (`reference_ctc.py`), optimisers
+(`reference_optim.py`) and the gathering of batches (`reference_images.py`) have their own files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tinynn.kernels.geometry import Padding, Pair, conv_output_size, pool_output
 Array = Any  # numpy.ndarray, or another library's array with the same interface
 K = TypeVar("K", bound=Callable[..., Any])
 
-KERNELS: dict[str, Callable[..., Any]] = {}  # name -> function, in the order of this file
+KERNELS: dict[str, Callable[..., Any]] = {}  # name -> function, in the order of the files
 
 
 def kernel(function: K) -> K:
@@ -597,110 +597,6 @@ def gelu_grad(dy: Array, x: Array, approximate: str) -> Array:
 
 
 # ---------------------------------------------------------------------------------------------
-# Recurrence: a whole sequence at once. T steps, N samples, H hidden units. `x` is the projected
-# input W x[t] + b of every step, one matrix product made before; h and c are the initial states.
-# The gradients walk the steps backwards: back-propagation through time.
-# ---------------------------------------------------------------------------------------------
-
-
-@kernel
-def rnn(x: Array, h: Array, w: Array, nonlinearity: str) -> Array:
-    """h[t] = tanh(x[t] + h[t-1] w^T), or relu. x (T, N, H), h (N, H), w (H, H) -> y (T, N, H)."""
-    xp = namespace(x)
-    y = xp.empty_like(x)
-    for t in range(len(x)):
-        a = x[t] + h @ w.T
-        h = y[t] = xp.tanh(a) if nonlinearity == "tanh" else xp.maximum(a, 0)
-    return y
-
-
-@kernel
-def rnn_grad(dy: Array, y: Array, w: Array, nonlinearity: str) -> tuple[Array, Array]:
-    """-> dx (T, N, H), dh (N, H). What reaches h[t] comes from y[t] and from step t + 1."""
-    dx = namespace(dy).empty_like(y)
-    dh = 0.0
-    for t in reversed(range(len(y))):
-        slope = 1 - y[t] * y[t] if nonlinearity == "tanh" else y[t] > 0
-        dx[t] = (dy[t] + dh) * slope
-        dh = dx[t] @ w
-    return dx, dh
-
-
-@kernel
-def lstm(x: Array, h: Array, c: Array, w: Array) -> tuple[Array, Array]:
-    """Long short-term memory. x (T, N, 4 H), h and c (N, H), w (4 H, H) -> y (2, T, N, H), gates.
-
-    i, f, o = sigmoid and g = tanh of x[t] + h[t-1] w^T, which stand in the order i, f, g, o;
-    c[t] = f c[t-1] + i g; h[t] = o tanh(c[t]). y is all h, then all c; gates (T, N, 4 H).
-    Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
-    """
-    xp = namespace(x)
-    y, gates = xp.empty((2, len(x), *h.shape), x.dtype), xp.empty_like(x)
-    for t in range(len(x)):
-        i, f, g, o = xp.split(x[t] + h @ w.T, 4, axis=1)
-        i, f, g, o = sigmoid(i), sigmoid(f), xp.tanh(g), sigmoid(o)
-        c = f * c + i * g
-        h = o * xp.tanh(c)
-        y[0, t], y[1, t] = h, c
-        gates[t] = xp.concatenate([i, f, g, o], axis=1)
-    return y, gates
-
-
-@kernel
-def lstm_grad(dy: Array, y: Array, gates: Array, c: Array, w: Array) -> tuple[Array, Array, Array]:
-    """-> dx (T, N, 4 H), dh (N, H), dc (N, H)."""
-    xp = namespace(dy)
-    dx, dh, dc = xp.empty_like(gates), 0.0, 0.0
-    for t in reversed(range(len(gates))):
-        i, f, g, o = xp.split(gates[t], 4, axis=1)
-        before, s = y[1, t - 1] if t else c, xp.tanh(y[1, t])
-        dh = dy[0, t] + dh
-        dc = dy[1, t] + dc + dh * o * (1 - s * s)
-        slopes = dc * g * i * (1 - i), dc * before * f * (1 - f), dc * i * (1 - g * g)
-        dx[t] = xp.concatenate([*slopes, dh * s * o * (1 - o)], axis=1)
-        dh, dc = dx[t] @ w, dc * f
-    return dx, dh, dc
-
-
-@kernel
-def gru(x: Array, h: Array, w: Array, b: Array) -> tuple[Array, Array]:
-    """Gated recurrent unit. x (T, N, 3 H), h (N, H), w (3 H, H), b (3 H,) -> y (T, N, H), gates.
-
-    With a = x[t] and u = h[t-1] w^T + b, each in three parts: r = sigmoid(a_r + u_r),
-    z = sigmoid(a_z + u_z), n = tanh(a_n + r u_n); h[t] = (1 - z) n + z h[t-1].
-    gates (T, N, 4 H) are r, z, n and u_n. Source: Cho et al. 2014, with PyTorch's place for r.
-    """
-    xp = namespace(x)
-    (n, hidden), steps = h.shape, len(x)
-    y, gates = xp.empty((steps, n, hidden), x.dtype), xp.empty((steps, n, 4 * hidden), x.dtype)
-    for t in range(steps):
-        (a_r, a_z, a_n), (u_r, u_z, u_n) = (xp.split(v, 3, axis=1) for v in (x[t], h @ w.T + b))
-        r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
-        n = xp.tanh(a_n + r * u_n)
-        h = y[t] = n + z * (h - n)
-        gates[t] = xp.concatenate([r, z, n, u_n], axis=1)
-    return y, gates
-
-
-@kernel
-def gru_grad(dy: Array, y: Array, gates: Array, h: Array, w: Array) -> tuple[Array, Array, Array]:
-    """-> dx (T, N, 3 H), du (T, N, 3 H), dh (N, H)."""
-    xp = namespace(dy)
-    shape = (*y.shape[:2], 3 * y.shape[2])
-    dx, du, dh = xp.empty(shape, dy.dtype), xp.empty(shape, dy.dtype), 0.0
-    for t in reversed(range(len(y))):
-        r, z, n, u_n = xp.split(gates[t], 4, axis=1)
-        dh = dy[t] + dh
-        dn = dh * (1 - z) * (1 - n * n)
-        dr = dn * u_n * r * (1 - r)
-        dz = dh * ((y[t - 1] if t else h) - n) * z * (1 - z)
-        dx[t] = xp.concatenate([dr, dz, dn], axis=1)
-        du[t] = xp.concatenate([dr, dz, dn * r], axis=1)
-        dh = dh * z + du[t] @ w
-    return dx, du, dh
-
-
-# ---------------------------------------------------------------------------------------------
 # Softmax and its loss
 # ---------------------------------------------------------------------------------------------
 
@@ -820,141 +716,3 @@ def dropout(x: Array, bits: Array, drop: float) -> Array:
     if drop >= 1:
         return namespace(x).zeros_like(x)
     return namespace(x).where(bits < round(2**16 * drop), 0, x * (1 / (1 - drop)))
-
-
-# ---------------------------------------------------------------------------------------------
-# Optimisers: one update of flat arrays, in place. `lr` and `step` are arrays of one element, so
-# that a captured training step reads their present value. Formulas as in PyTorch.
-# ---------------------------------------------------------------------------------------------
-
-
-@kernel
-def update_sgd(
-    w: Array,
-    dw: Array,
-    velocity: Array | None,
-    lr: Array,
-    step: Array,
-    momentum: float,
-    dampening: float,
-    weight_decay: float,
-    nesterov: bool,
-) -> None:
-    """v <- momentum v + (1 - dampening) g; w <- w - lr v, or with Nesterov w - lr (g + momentum v).
-
-    g = dw + weight_decay w. The first step sets v = g. All arrays (P,). `step` counts from 1.
-    """
-    g = dw + weight_decay * w if weight_decay else dw
-    if velocity is not None:
-        first = step[0] == 1
-        scale = namespace(w).where(first, 1, 1 - dampening).astype(w.dtype)
-        velocity[...] = momentum * velocity + scale * g
-        g = g + momentum * velocity if nesterov else velocity
-    w -= lr.astype(w.dtype) * g
-
-
-@kernel
-def update_adam(
-    w: Array,
-    dw: Array,
-    mean: Array,
-    square: Array,
-    lr: Array,
-    step: Array,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    decoupled: bool,
-) -> None:
-    """mean <- b1 mean + (1 - b1) g; square <- b2 square + (1 - b2) g^2;
-    w <- w - lr mean/(1 - b1^t) / (sqrt(square/(1 - b2^t)) + eps).
-
-    Weight decay joins g (Adam), or is applied to w itself (`decoupled`, AdamW).
-    Sources: Kingma and Ba 2015, algorithm 1; Loshchilov and Hutter 2019.
-    """
-    xp = namespace(w)
-    g = dw
-    if weight_decay and decoupled:
-        w *= (1 - lr * weight_decay).astype(w.dtype)
-    elif weight_decay:
-        g = dw + weight_decay * w
-    mean += (1 - beta1) * (g - mean)
-    square[...] = beta2 * square + (1 - beta2) * (g * g)
-    step_size = (lr / (1 - beta1**step)).astype(w.dtype)
-    root = ((1 - beta2**step) ** 0.5).astype(w.dtype)
-    w -= step_size * mean / (xp.sqrt(square) / root + eps)
-
-
-@kernel
-def update_rmsprop(
-    w: Array,
-    dw: Array,
-    square: Array,
-    mean: Array | None,
-    velocity: Array | None,
-    lr: Array,
-    alpha: float,
-    eps: float,
-    weight_decay: float,
-    momentum: float,
-) -> None:
-    """square <- a square + (1 - a) g^2; w <- w - lr g / (sqrt(square [- mean^2]) + eps).
-
-    `mean` is the running mean of g (centred), `velocity` accumulates the step (momentum).
-    Source: Hinton 2012, lecture 6e; Graves 2013 for the centred form.
-    """
-    g = dw + weight_decay * w if weight_decay else dw
-    square[...] = alpha * square + (1 - alpha) * (g * g)
-    variance = square
-    if mean is not None:
-        mean += (1 - alpha) * (g - mean)
-        variance = square - mean * mean
-    g = g / (namespace(w).sqrt(variance) + eps)
-    if velocity is not None:
-        velocity[...] = momentum * velocity + g
-        g = velocity
-    w -= lr.astype(w.dtype) * g
-
-
-@kernel
-def update_adagrad(
-    w: Array,
-    dw: Array,
-    total: Array,
-    lr: Array,
-    step: Array,
-    lr_decay: float,
-    weight_decay: float,
-    eps: float,
-) -> None:
-    """total <- total + g^2; w <- w - lr/(1 + (t - 1) lr_decay) g / (sqrt(total) + eps).
-
-    Source: Duchi et al. 2011.
-    """
-    g = dw + weight_decay * w if weight_decay else dw
-    total += g * g
-    rate = (lr / (1 + (step - 1) * lr_decay)).astype(w.dtype)
-    w -= rate * g / (namespace(w).sqrt(total) + eps)
-
-
-@kernel
-def update_adadelta(
-    w: Array,
-    dw: Array,
-    square: Array,
-    delta: Array,
-    lr: Array,
-    rho: float,
-    eps: float,
-    weight_decay: float,
-) -> None:
-    """square <- r square + (1 - r) g^2; d = sqrt(delta + eps) / sqrt(square + eps) g;
-    delta <- r delta + (1 - r) d^2; w <- w - lr d. Source: Zeiler 2012, algorithm 1.
-    """
-    sqrt = namespace(w).sqrt
-    g = dw + weight_decay * w if weight_decay else dw
-    square[...] = rho * square + (1 - rho) * (g * g)
-    d = sqrt(delta + eps) / sqrt(square + eps) * g
-    delta[...] = rho * delta + (1 - rho) * (d * d)
-    w -= lr.astype(w.dtype) * d
