@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hwr import command, tabulate
+from hwr import checkpoint, command, tabulate
 from hwr.config import Config
 from hwr.data import datasets, location
 from hwr.errors import UserError
@@ -197,7 +197,7 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
         look_closer(outcomes[name], tabulate.reported(folder, name))
     for name in tabulate.with_machines(found):
         target = tabulate.reported(folder, name)
-        if not (target / tabulate.MACHINES).exists():
+        if is_older(target / tabulate.MACHINES, outcomes[name].folder):
             svm([str(outcomes[name].folder), "--output-dir", str(target)])
     tabulate.document(found, folder).write(folder, "index")
     print(f"\n{table.title}\n{as_text(tabulate.comparison(found))}\npage: {folder / 'index.html'}")
@@ -206,11 +206,17 @@ def write_page(table: Table, trials: Sequence[Trial], args: argparse.Namespace) 
 def look_closer(outcome: Outcome, folder: Path) -> None:
     """Write the report on a run, or of one that reads strings those it misreads."""
     if outcome.config.recipe.task == "strings":
-        if style.installed() and not (folder / tabulate.MISREAD).exists():
+        if style.installed() and is_older(folder / tabulate.MISREAD, outcome.folder):
             picture = make_folder(folder) / tabulate.MISREAD
             evaluate([str(outcome.folder), "--misread", str(picture)])
-    elif not (folder / tabulate.REPORT).exists():
+    elif is_older(folder / tabulate.REPORT, outcome.folder):
         report([str(outcome.folder), "--output-dir", str(folder)])
+
+
+def is_older(file: Path, run: Path) -> bool:
+    """Whether a file about a run is missing, or older than what the run measured last."""
+    measured = (run / checkpoint.METRICS).stat().st_mtime_ns
+    return not file.exists() or file.stat().st_mtime_ns < measured
 
 
 def as_text(table: PageTable) -> str:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from hwr import reproduce as reproduce_module
 from hwr.data import Loader
 from hwr.recipes import Recipe, Row, Table, recipes, tables
 from hwr.report import figures, style
-from hwr.reproduce import duration
+from hwr.reproduce import duration, is_older
 from hwr.svm import fit
 from hwr.tabulate import interval
 
@@ -207,6 +208,19 @@ def test_runs_of_another_configuration_are_not_mixed_in(
     refused = reproduce("small", "--seeds", 1)
     assert refused.code == 2
     assert f"{SHORT_NAME} holds another run: recipe.lr is 0.01 there, 0.5 here" in refused.err
+
+
+def test_what_is_written_about_a_run_is_renewed_with_it(tmp_path: Path) -> None:
+    run, report = tmp_path / "run", tmp_path / "report.json"
+    run.mkdir()
+    metrics = run / "metrics.jsonl"
+    metrics.write_text("{}")
+    assert is_older(report, run)  # there is none
+    report.write_text("{}")
+    os.utime(report, ns=(0, metrics.stat().st_mtime_ns + 1))
+    assert not is_older(report, run)
+    os.utime(report, ns=(0, metrics.stat().st_mtime_ns - 1))
+    assert is_older(report, run)
 
 
 def test_runs_of_two_commits_are_mixed_only_if_told_so(
