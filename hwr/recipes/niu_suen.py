@@ -42,6 +42,6 @@ TABLE = declare_table(
             )
             for label, classifier in CLASSIFIERS.items()
         ),
-        seeds=(0,),
+        seeds=(0, 1),
     )
 )
