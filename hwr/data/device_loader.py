@@ -39,7 +39,7 @@ class DeviceLoader(Loader):
         if not self.fits(self.augment, self.synthesis):
             raise UserError("DeviceLoader: batches are gathered and warped; Loader does the rest")
         self.backend = backend
-        self.images = backend.asarray(self.dataset.images)
+        self.images = backend.asarray(self.normalize.pad(self.dataset.images))
         self.levels = backend.asarray(self.normalize.levels)
 
     @staticmethod
@@ -62,8 +62,5 @@ class DeviceLoader(Loader):
         return Draw(chosen, maps, moved), self.dataset.labels[chosen]
 
     def _gather(self, draw: Draw) -> Any:
-        size = self.normalize.size
         given = [a if a is None else self.backend.asarray(a) for a in draw]
-        return self.backend.gather_images(
-            self.images, *given, self.levels, (size, size) if size else self.images.shape[1:3]
-        )
+        return self.backend.gather_images(self.images, *given, self.levels)

@@ -393,10 +393,9 @@ def gather_images(draw: Draw) -> Arguments:
     n, h, w, c = draw.integer(1, 4), draw.integer(1, 9), draw.integer(1, 9), draw.integer(1, 3)
     images = draw.rng.integers(0, 256, (5, h, w, c), np.uint8)
     chosen = draw.rng.integers(0, 5, n)
-    size = h + draw.integer(0, 3), w + draw.integer(0, 3)
     maps = draw.choice([None, draw.normal(n, 2, 3)])
     moved = None if maps is None else draw.choice([None, 3 * draw.normal(n, 2, h, w)])
-    return [images, chosen, maps, moved, np.arange(256) / 255, size]
+    return [images, chosen, maps, moved, np.arange(256) / 255]
 
 
 # -- dropout and optimisers -----------------------------------------------------------------------

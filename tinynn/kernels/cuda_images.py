@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from tinynn.kernels import reference_images
 from tinynn.kernels.cuda_launch import drop_in, int32, per_element
-from tinynn.kernels.geometry import Pair
 from tinynn.kernels.reference import Array, namespace
 
 
 @drop_in(reference_images.gather_images)
 def gather_images(
-    images: Array, chosen: Array, maps: Array | None, moved: Array | None, levels: Array, size: Pair
+    images: Array, chosen: Array, maps: Array | None, moved: Array | None, levels: Array
 ) -> Array:
     """Drop-in for reference_images.gather_images, up to one grey level: it computes in float32."""
     _, h, w, c = images.shape
-    y = namespace(images).empty((len(chosen), *size, c), levels.dtype)
-    sizes = map(int32, (y.size, h, w, c, *size, maps is not None, moved is not None))
+    y = namespace(images).empty((len(chosen), h, w, c), levels.dtype)
+    sizes = map(int32, (y.size, h, w, c, maps is not None, moved is not None))
     per_element(
         "images", "gather_images", y.size, images, chosen, levels if maps is None else maps,
         levels if moved is None else moved, levels, y, *sizes,

@@ -7,31 +7,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynn.kernels.geometry import Pair
 from tinynn.kernels.reference import Array, kernel, namespace
 
 
 @kernel
 def gather_images(
-    images: Array, chosen: Array, maps: Array | None, moved: Array | None, levels: Array, size: Pair
+    images: Array, chosen: Array, maps: Array | None, moved: Array | None, levels: Array
 ) -> Array:
-    """y[n] = levels[image chosen[n], warped], in the middle of `size` pixels, black around it.
+    """y[n] = levels[image chosen[n], warped].
 
     uint8 images (D, H, W, C), int64 chosen (N,), levels (256,): what the grey levels stand for
-    -> y (N, *size, C). An odd row or column of black goes to the bottom or the right.
+    -> y (N, H, W, C).
 
     `maps` (N, 2, 3) says from which point each pixel comes: output (y, x, 1), in pixels from the
     middle, to input (y, x); `moved` (N, 2, H, W) how many pixels further. A point's grey level is
     bilinear between the four pixels around it, black outside, and rounded.
     """
-    xp = namespace(images)
     grey = images[chosen]
-    if maps is not None:
-        grey = warped(grey, maps, moved)
-    _, h, w, _ = grey.shape
-    top, left = (size[0] - h) // 2, (size[1] - w) // 2
-    around = (top, size[0] - h - top), (left, size[1] - w - left)
-    return levels[xp.pad(grey, ((0, 0), *around, (0, 0)))]
+    return levels[grey if maps is None else warped(grey, maps, moved)]
 
 
 def warped(images: Array, maps: Array, moved: Array | None) -> Array:

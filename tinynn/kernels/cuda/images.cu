@@ -21,34 +21,31 @@ struct Image {  // one channel of one image
   }
 };
 
-// One thread for each of the `size` elements of y (N, OH, OW, C). images (D, H, W, C);
-// maps (N, 2, 3) from the middle of the output to that of the image, if `has_maps`; moved
-// (N, 2, H, W), pixels further, if `has_moved`.
+// One thread for each of the `size` elements of y (N, H, W, C). images (D, H, W, C); maps (N, 2, 3)
+// from the middle of the output to that of the image, if `has_maps`; moved (N, 2, H, W), pixels
+// further, if `has_moved`.
 extern "C" __global__ void gather_images(const unsigned char* images, const long long* chosen,
                                          const float* maps, const float* moved,
                                          const float* levels, float* y, int size, int h, int w,
-                                         int c, int oh, int ow, int has_maps, int has_moved) {
+                                         int c, int has_maps, int has_moved) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= size) return;
-  int n = i / c / ow / oh, channel = i % c;
-  int row = i / c / ow % oh - (oh - h) / 2, column = i / c % ow - (ow - w) / 2;
-  int grey = 0;
-  if (row >= 0 && row < h && column >= 0 && column < w) {
-    Image image = {images + chosen[n] * h * w * c + channel, h, w, c};
-    if (has_maps) {
-      float middle_y = 0.5f * (h - 1), middle_x = 0.5f * (w - 1);
-      float from_middle_y = row - middle_y, from_middle_x = column - middle_x;
-      const float* m = maps + 6 * n;
-      float at_y = m[0] * from_middle_y + m[1] * from_middle_x + m[2] + middle_y;
-      float at_x = m[3] * from_middle_y + m[4] * from_middle_x + m[5] + middle_x;
-      if (has_moved) {
-        at_y += moved[(2 * n * h + row) * w + column];
-        at_x += moved[((2 * n + 1) * h + row) * w + column];
-      }
-      grey = image.sample(at_y, at_x);
-    } else {
-      grey = static_cast<int>(image.at(row, column));
+  int n = i / c / w / h, row = i / c / w % h, column = i / c % w, channel = i % c;
+  Image image = {images + chosen[n] * h * w * c + channel, h, w, c};
+  int grey;
+  if (has_maps) {
+    float middle_y = 0.5f * (h - 1), middle_x = 0.5f * (w - 1);
+    float from_middle_y = row - middle_y, from_middle_x = column - middle_x;
+    const float* m = maps + 6 * n;
+    float at_y = m[0] * from_middle_y + m[1] * from_middle_x + m[2] + middle_y;
+    float at_x = m[3] * from_middle_y + m[4] * from_middle_x + m[5] + middle_x;
+    if (has_moved) {
+      at_y += moved[(2 * n * h + row) * w + column];
+      at_x += moved[((2 * n + 1) * h + row) * w + column];
     }
+    grey = image.sample(at_y, at_x);
+  } else {
+    grey = static_cast<int>(image.at(row, column));
   }
   y[i] = levels[grey];
 }
