@@ -138,11 +138,12 @@ def conv2d(
     (PyTorch refuses it there). groups = C: depthwise.
     """
     x, w = as_tensor(input), as_tensor(weight)
+    options = stride, padding, dilation
     try:
-        geometry = conv_geometry(x.shape, w.shape, stride, padding, dilation, groups)
+        hash(options)
     except TypeError:  # lists
-        options = hashable((stride, padding, dilation))
-        geometry = conv_geometry(x.shape, w.shape, *options, groups)
+        options = hashable(options)
+    geometry = conv_geometry(x.shape, w.shape, *options, groups)
     b = None if bias is None else as_tensor(bias)
     if b is not None and b.shape != (w.shape[0],):
         raise ValueError(f"conv2d: bias has shape {b.shape}, expected ({w.shape[0]},)")

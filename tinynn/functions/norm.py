@@ -97,12 +97,11 @@ def batch_norm(
     xp = current_backend().xp
     w = as_tensor(weight) if weight is not None else Tensor(xp.ones(channels, x.dtype))
     b = as_tensor(bias) if bias is not None else Tensor(xp.zeros(channels, x.dtype))
-    for t in (w, b, running_mean, running_var):
-        if t is not None and t.data.shape != (channels,):
-            names = {id(w): "weight", id(b): "bias", id(running_mean): "running_mean"}
+    names = "weight", "bias", "running_mean", "running_var"
+    for name, t in zip(names, (w, b, running_mean, running_var)):
+        if t is not None and t.shape != (channels,):
             raise ValueError(
-                f"batch_norm: input {x.shape} has {channels} channels, "
-                f"{names.get(id(t), 'running_var')} has shape {t.shape}; "
+                f"batch_norm: input {x.shape} has {channels} channels, {name} has shape {t.shape}; "
                 f"use BatchNorm(num_features={channels})"
             )
     if residual is not None:
