@@ -29,9 +29,9 @@ import numpy as np
 from numba import carray, njit
 
 from tinynn.kernels.cpu_microkernel import (
-    SPARE,
     WIDTH,
     Tile,
+    fitting_tile,
     load_int,
     microkernel,
     multiply_rows,
@@ -204,7 +204,7 @@ FILTERS = "w w_panel_step tap_step k_step column_step taps live_taps packed"
 GATHER = job_type(
     f"micro {FILTERS} source source_sample source_channels target target_sample target_channels"
     " samples chunk_samples panel_groups panel_size pack_late"
-    " classes class_count source_rows target_rows source_pairs weight_pairs spare"
+    " classes class_count source_rows target_rows source_pairs weight_pairs"
 )
 
 
@@ -235,7 +235,6 @@ def gather(lo, hi, thread, job_pointer):
     job = carray(job_pointer, 1)[0]
     width = load_int(job.micro, WIDTH)
     panels = (job.target_channels + width - 1) // width
-    spare = job.spare + 4 * SPARE * thread
     for task in range(lo, hi):
         chunk, group = task // job.panel_groups, task % job.panel_groups
         first_panel = panels * group // job.panel_groups
@@ -261,7 +260,7 @@ def gather(lo, hi, thread, job_pointer):
                     weights, job.weight_pairs + 8 * pair,
                     pairs, depth, 1, width,
                     target + 4 * panel * width, job.target_rows + 8 * row,
-                    rows, min(width, job.target_channels - panel * width), 0, spare,
+                    rows, min(width, job.target_channels - panel * width), 0,
                 )  # fmt: skip
 
 
@@ -281,7 +280,7 @@ def prepare(
     tile: Tile | None, threads: int,
 ) -> Prepared:  # fmt: skip
     """For `samples` images with (source, target) `channels`, on `threads` threads."""
-    micro = microkernel(tile)
+    micro = microkernel(tile or fitting_tile(channels[1]))
     width = micro.tile.width
     source_size, target_size = (
         math.prod(sizes) * c
@@ -335,8 +334,7 @@ def gather_into(
     samples = source.shape[0]
     prepared = prepare(vertical, horizontal, backward, samples, channels, tile, threads)
     job = prepared.job.bind(
-        source=source, target=target, w=w, packed=scratch("filters", prepared.filters_size),
-        spare=scratch("spare", threads * SPARE),
+        source=source, target=target, w=w, packed=scratch("filters", prepared.filters_size)
     )  # fmt: skip
     run(pack_filters, job, prepared.panels, quick=prepared.filters_size <= QUICK_FILTERS)
     run(gather, job, prepared.tasks)

@@ -23,9 +23,10 @@ from numba import carray, njit
 
 from tinynn.kernels.cpu_direct_conv import Axis, integers
 from tinynn.kernels.cpu_microkernel import (
-    SPARE,
     WIDTH,
     Tile,
+    fitting_tile,
+    host_tile,
     load_float,
     load_int,
     microkernel,
@@ -39,6 +40,8 @@ from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
 CHUNK_BYTES = 384 * 1024  # images packed at a time: they stay in the second-level cache
+NEAR_BYTES = 32 * 1024  # few channels: image rows multiplied at a time, in the nearest cache
+ALL = 1 << 30
 PARTS_BYTES = 1024 * 1024  # the threads divide the samples if their sums fit in this together
 
 # ---------------------------------------------------------------------------------------------
@@ -120,7 +123,7 @@ SUMS = job_type(
     " samples chunk_samples chunks many parts left_groups right_groups"
     " swapped image_height image_row padded_row padded_image padded_offset"
     " sums sums_size sum_rows left_rows row_count lists list_count left_pairs right_pairs"
-    " left_step right_step scratch left_scratch right_scratch spare"
+    " most_pairs left_step right_step scratch left_scratch right_scratch"
     " taps dead_taps dead_count"
 )
 
@@ -202,15 +205,18 @@ def weight_sums(lo, hi, thread, job_pointer):
                     pairs = load_int(job.lists, 4 * t + 1)
                     run = load_int(job.lists, 4 * t + 2)
                     place = load_int(job.lists, 4 * t + 3) + panel * width + part * job.sums_size
-                    multiply_rows(
-                        job.micro, left, job.left_rows, job.left_pairs + 8 * pair,
-                        b, job.right_pairs + 8 * pair,
-                        pairs if job.many else pairs * samples, samples if job.many else run,
-                        job.left_step, job.right_step,
-                        job.sums + 4 * place, job.sum_rows + 8 * first_row,
-                        rows, min(width, job.right_channels - panel * width),
-                        1 if chunk > first_chunk else 0, job.spare + 4 * SPARE * thread,
-                    )  # fmt: skip
+                    last_pair = pair + (pairs if job.many else pairs * samples)
+                    accumulate = 1 if chunk > first_chunk else 0
+                    for here in range(pair, last_pair, job.most_pairs):
+                        multiply_rows(
+                            job.micro, left, job.left_rows, job.left_pairs + 8 * here,
+                            b, job.right_pairs + 8 * here,
+                            min(job.most_pairs, last_pair - here), samples if job.many else run,
+                            job.left_step, job.right_step,
+                            job.sums + 4 * place, job.sum_rows + 8 * first_row,
+                            rows, min(width, job.right_channels - panel * width), accumulate,
+                        )  # fmt: skip
+                        accumulate = 1
 
 
 @kernel(SUMS)
@@ -275,8 +281,10 @@ def prepare(
     vertical: Axis, horizontal: Axis, samples: int, channels: Pair, tile: Tile | None, threads: int
 ) -> Prepared:
     """`channels`: C, OC."""
-    micro = microkernel(tile)
-    width, (c, oc) = micro.tile.width, channels
+    c, oc = channels
+    swapped = c < (tile or host_tile()).width
+    micro = microkernel(tile or fitting_tile(oc if swapped else c))
+    width = micro.tile.width
     taps = vertical.kernel * horizontal.kernel
     x_pixels, dy_pixels = vertical.size * horizontal.size, vertical.out * horizontal.out
     panels = -(-oc // width), -(-c // width)
@@ -284,7 +292,6 @@ def prepare(
     division = divide(samples, sample_bytes, oc * taps * c, panels, threads)
     chunk = division.chunk
     many = chunk >= horizontal.out
-    swapped = c < width
     plan = (plan_swapped_sums if swapped else plan_sums)(
         vertical, horizontal, c, chunk, many, width
     )
@@ -310,6 +317,8 @@ def prepare(
             right_pixels=x_pixels, right_channels=c, right_groups=division.c_groups,
             left_step=width, right_step=width if many else horizontal.stride * width,
         )  # fmt: skip
+    row_bytes = 4 * (padded_w * c + horizontal.out * width)  # of both sides
+    most_pairs = max(1, NEAR_BYTES // row_bytes) if swapped and not many else ALL
     live = set(range(taps)) if swapped else {place // c for _, _, _, place in plan.lists}
     dead_taps = integers([tap for tap in range(taps) if tap not in live])
     job = Job(
@@ -320,7 +329,7 @@ def prepare(
         padded_offset=(vertical.padding[0] * padded_w + horizontal.padding[0]) * c,
         sums_size=oc * taps * c, sum_rows=np.arange(sums_shape[1]) * sums_shape[2],
         left_rows=integers(left_rows).ravel(), row_count=sums_shape[1],
-        lists=plan.lists, list_count=len(plan.lists),
+        lists=plan.lists, list_count=len(plan.lists), most_pairs=most_pairs,
         left_pairs=plan.left_pairs, right_pairs=plan.right_pairs,
         left_scratch=left_scratch, right_scratch=right_scratch,
         taps=taps, dead_taps=dead_taps, dead_count=len(dead_taps),
@@ -343,7 +352,7 @@ def conv2d_weight_grad(
     sums = dw if in_place else scratch("weight sums", parts * dw.size)[: parts * dw.size]
     left, right = (x, dy) if prepared.swapped else (dy, x)
     job = prepared.job.bind(
-        left=left, right=right, sums=sums, spare=scratch("spare", threads * SPARE),
+        left=left, right=right, sums=sums,
         scratch=scratch("images", threads * prepared.scratch_size),
     )  # fmt: skip
     if prepared.dead_taps:

@@ -58,9 +58,9 @@ def emit_dot_tile(module: ir.Module, tile: Tile, pixels: int, filters: int) -> N
     """c[c_rows[r] + o] = sum over p < pairs, k < depth of a[a_rows[r] + a_pairs[p] + k]
     b[o b_step + b_pairs[p] + k], for r < pixels, o < filters; depth is a number of vectors.
     """
-    emit = Emitter(module, f"dot_{pixels}_{filters}", 12, tile.lanes)
+    emit = Emitter(module, f"dot_{pixels}_{filters}", 13, tile.lanes)
     build = emit.build
-    a, a_rows, a_pairs, b, b_pairs, pairs, depth, _, b_step, c, c_rows, _ = emit.function.args
+    a, a_rows, a_pairs, b, b_pairs, pairs, depth, _, b_step, c, c_rows, *_ = emit.function.args
     a_rows, a_pairs, b_pairs, c_rows = (
         emit.pointer(table, INT) for table in (a_rows, a_pairs, b_pairs, c_rows)
     )
@@ -132,7 +132,7 @@ def dot_products(lo, hi, thread, job_pointer):
                         job.source_pairs + 8 * pair,
                         job.w + 4 * o * job.filter_size, job.weight_pairs + 8 * pair,
                         pairs, depth, 1, job.filter_size,
-                        job.target + 4 * o, job.target_rows + 8 * (row + begin), 0,
+                        job.target + 4 * o, job.target_rows + 8 * (row + begin), 0, 0,
                     )  # fmt: skip
 
 

@@ -62,9 +62,8 @@ AVX2 = Tile(lanes=8, rows=6, vectors=2)  # 12 + 2 + 1 of 16 registers
 AVX512 = Tile(lanes=16, rows=12, vectors=2)  # 24 + 2 + 1 of 32
 NEON = Tile(lanes=4, rows=6, vectors=4)  # 24 + 4 + 1 of 32
 SSE = Tile(lanes=4, rows=6, vectors=2)  # 12 + 2 + 1 of 16, and the last resort
-
-
-SPARE = 512  # floats: room for a tile of any of these
+MOST_ROWS = 12  # the addresses of more rows do not fit the other registers
+NARROW = 0.9  # a narrow tile loads more numbers for each product: it must save a tenth of them
 
 
 @cache
@@ -76,6 +75,15 @@ def host_tile() -> Tile:
     if features.get("avx2") and features.get("fma"):
         return AVX2
     return NEON if platform.machine().lower() in ("arm64", "aarch64") else SSE
+
+
+@cache
+def fitting_tile(columns: int) -> Tile:
+    """The host's tile, or one half as wide where that leaves fewer lanes empty."""
+    wide = host_tile()
+    narrow = Tile(wide.lanes, MOST_ROWS, wide.vectors // 2)
+    multiplied, if_narrow = (-(-columns // tile.width) * tile.width for tile in (wide, narrow))
+    return narrow if if_narrow <= NARROW * multiplied else wide
 
 
 # ---------------------------------------------------------------------------------------------
@@ -109,6 +117,28 @@ class Emitter:
     def store_vector(self, value: Any, pointer: Any) -> None:
         store = self.build.store(value, self.build.bitcast(pointer, self.vector.as_pointer()))
         store.align = 4
+
+    def first_lanes(self, count: Any) -> Any:
+        """A mask: true in the first `count` lanes."""
+        lane = ir.Constant(self.vector, [float(i) for i in range(self.lanes)])
+        limit = self.spread(self.build.sitofp(count, FLOAT))
+        return self.build.fcmp_ordered("<", lane, limit)
+
+    def load_masked(self, pointer: Any, mask: Any) -> Any:
+        """Zeros, and nothing read, where the mask is false."""
+        return self.masked("load", pointer, [mask, self.zero()])
+
+    def store_masked(self, value: Any, pointer: Any, mask: Any) -> None:
+        self.masked("store", pointer, [mask], value)
+
+    def masked(self, action: str, pointer: Any, after: list[Any], *before: Any) -> Any:
+        pointer = self.build.bitcast(pointer, self.vector.as_pointer())
+        arguments = [*before, pointer, INT32(4), *after]  # 4: the alignment
+        result = self.vector if action == "load" else ir.VoidType()
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        name = f"llvm.masked.{action}.v{self.lanes}f32.p0v{self.lanes}f32"
+        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+        return self.build.call(function, arguments)
 
     def spread(self, scalar: Any) -> Any:
         """One number in every lane."""
@@ -191,7 +221,7 @@ class Loop:
             self.carried[i].add_incoming(value, last)
 
 
-TILE_ARGUMENTS = "a a_rows a_pairs b b_pairs pairs depth a_step b_step c c_rows accumulate"
+TILE_ARGUMENTS = "a a_rows a_pairs b b_pairs pairs depth a_step b_step c c_rows columns accumulate"
 
 
 def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
@@ -199,14 +229,14 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
 
     A[r, p, k] = a[a_rows[r] + a_pairs[p] + k a_step]     one number
     B[p, k, :] = b[b_pairs[p] + k b_step :][: width]      `vectors` vectors
-    C[r, :]    = c[c_rows[r] :][: width]
+    C[r, :]    = c[c_rows[r] :][: columns]                at most as many
 
     The sum starts at zero and is added to C at the end (`accumulate`): blocks of a long sum are
     then added as wholes, which keeps float32 accurate.
     """
     emit = Emitter(module, f"tile_{rows}", len(TILE_ARGUMENTS.split()), tile.lanes)
     build = emit.build
-    a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows, accumulate = (
+    a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows, columns, accumulate = (
         emit.function.args
     )
     a_rows, a_pairs, b_pairs, c_rows = (
@@ -231,19 +261,25 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
             over_depth.carried = [build.add(a_offset, a_step), emit.at(row_of_b, b_step), *sums]
         over_pairs.carried = over_depth.carried[2:]
 
-    sums = over_pairs.carried
-    places = [
-        emit.at(emit.at(c, build.load(emit.at(c_rows, r))), v * tile.lanes)
-        for r in range(rows)
-        for v in range(tile.vectors)
-    ]
-    with build.if_else(build.icmp_signed("!=", accumulate, INT(0))) as (add, overwrite):
-        with add:
-            for place, value in zip(places, sums, strict=True):
-                emit.store_vector(build.fadd(value, emit.load_vector(place)), place)
-        with overwrite:
-            for place, value in zip(places, sums, strict=True):
-                emit.store_vector(value, place)
+    row_of_c = [emit.at(c, build.load(emit.at(c_rows, r))) for r in range(rows)]
+    places = [emit.at(row, v * tile.lanes) for row in row_of_c for v in range(tile.vectors)]
+    adds = build.icmp_signed("!=", accumulate, INT(0))
+    whole = build.icmp_signed("==", columns, INT(tile.width))
+    with build.if_else(whole) as (all_lanes, some_lanes):
+        with all_lanes, build.if_else(adds) as (add, overwrite):
+            with add:
+                for place, value in zip(places, over_pairs.carried, strict=True):
+                    emit.store_vector(build.fadd(value, emit.load_vector(place)), place)
+            with overwrite:
+                for place, value in zip(places, over_pairs.carried, strict=True):
+                    emit.store_vector(value, place)
+        with some_lanes:
+            counts = [build.sub(columns, INT(v * tile.lanes)) for v in range(tile.vectors)]
+            masks = [emit.first_lanes(count) for count in counts] * rows
+            nowhere = ir.Constant(masks[0].type, [0] * tile.lanes)
+            for place, value, mask in zip(places, over_pairs.carried, masks, strict=True):
+                old = emit.load_masked(place, build.select(adds, mask, nowhere))
+                emit.store_masked(build.fadd(value, old), place, mask)
     emit.finish()
 
 
@@ -303,7 +339,7 @@ class Microkernel:
     """The compiled functions of one tile, as a table that numba code can read.
 
     table: the tile's rows, width and lanes; the addresses of the functions named above and of
-    the tiles of 1, 2, ... rows; then 0, width, 2 width, ... : the rows of a tile stored by itself.
+    the tiles of 1, 2, ... rows.
     """
 
     tile: Tile
@@ -321,8 +357,7 @@ def microkernel(tile: Tile | None = None) -> Microkernel:
     compiled = [
         f.address for f in (multiply_rows_function, pack_panel_function, pack_taps_function)
     ]
-    own_rows = [r * tile.width for r in range(tile.rows)]
-    table = np.array([tile.rows, tile.width, tile.lanes, *compiled, *emitted, *own_rows], np.int64)
+    table = np.array([tile.rows, tile.width, tile.lanes, *compiled, *emitted], np.int64)
     return Microkernel(tile, table, engine)
 
 
@@ -455,10 +490,10 @@ def store_float(typing_context, array, index, value):
 @intrinsic
 def multiply_tile(
     typing_context, function, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
-    c, c_rows, accumulate,
+    c, c_rows, columns, accumulate,
 ):  # fmt: skip
     """See `emit_tile`; `function` is its address."""
-    return types.void(*[types.int64] * 13), call_address
+    return types.void(*[types.int64] * 14), call_address
 
 
 @intrinsic
@@ -484,10 +519,10 @@ def call_entry(place: int) -> Any:
 @intrinsic
 def multiply_rows(
     typing_context, micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
-    rows, columns, accumulate, spare,
+    rows, columns, accumulate,
 ):  # fmt: skip
     """See `multiply_rows_function`."""
-    return types.void(*[types.int64] * 16), call_entry(MULTIPLY_ROWS)
+    return types.void(*[types.int64] * 15), call_entry(MULTIPLY_ROWS)
 
 
 @intrinsic
@@ -515,37 +550,24 @@ def helper(arguments: int) -> Any:
     return cfunc(types.void(*[types.int64] * arguments), cache=True, error_model="numpy")
 
 
-@helper(16)
+@helper(15)
 def multiply_rows_function(
     micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
-    rows, columns, accumulate, spare,
+    rows, columns, accumulate,
 ):  # fmt: skip
     """C[r, :columns] (+)= A[r] B for any number of rows, in tiles of nearly equal size.
 
-    As `emit_tile`. If `columns` is less than the width of a tile, the tile goes to `spare` first
-    (TILE_ROWS x WIDTH floats of this thread's own).
+    As `emit_tile`.
     """
-    tile_rows, width = load_int(micro, TILE_ROWS), load_int(micro, WIDTH)
+    tile_rows = load_int(micro, TILE_ROWS)
     tiles = (rows + tile_rows - 1) // tile_rows
     for i in range(tiles):
         begin, end = rows * i // tiles, rows * (i + 1) // tiles
-        tile = load_int(micro, TILES + end - begin - 1)
-        a_table, c_table = a_rows + 8 * begin, c_rows + 8 * begin
-        if columns == width:
-            multiply_tile(
-                tile, a, a_table, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
-                c, c_table, accumulate,
-            )  # fmt: skip
-        else:
-            multiply_tile(
-                tile, a, a_table, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
-                spare, micro + 8 * (TILES + tile_rows), 0,
-            )  # fmt: skip
-            for r in range(end - begin):
-                row = c + 4 * load_int(c_table, r)
-                for j in range(columns):
-                    value = load_float(spare, r * width + j)
-                    store_float(row, j, value + load_float(row, j) if accumulate else value)
+        multiply_tile(
+            load_int(micro, TILES + end - begin - 1),
+            a, a_rows + 8 * begin, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
+            c, c_rows + 8 * begin, columns, accumulate,
+        )  # fmt: skip
 
 
 @helper(7)

@@ -46,8 +46,7 @@ class Row:
         vectors = build.sdiv(self.columns, INT(lanes))
         singles = build.sub(vectors, build.mul(strips, INT(UNROLL)))
         rest = build.sub(self.columns, build.mul(vectors, INT(lanes)))
-        lane = Vector(emit, ir.Constant(emit.vector, [float(i) for i in range(lanes)]))
-        mask = lane < Vector(emit, emit.spread(build.sitofp(rest, FLOAT)))
+        mask = Vector(emit, emit.first_lanes(rest))
         self.parts = [  # first column, turns of a loop, vectors in one turn, mask
             (INT(0), strips, UNROLL, None),
             (build.mul(strips, INT(strip)), singles, 1, None),
@@ -118,23 +117,13 @@ class Row:
         emit = self.emit
         if mask is None:
             return Vector(emit, emit.load_vector(place))
-        return Vector(emit, self.masked("load", place, [mask.value, emit.zero()]))
+        return Vector(emit, emit.load_masked(place, mask.value))
 
     def write(self, value: Vector, place: Any, mask: Any) -> None:
         if mask is None:
             self.emit.store_vector(value.value, place)
         else:
-            self.masked("store", place, [mask.value], value.value)
-
-    def masked(self, action: str, place: Any, after: list[Any], *before: Any) -> Any:
-        emit, vector = self.emit, self.emit.vector
-        place = emit.build.bitcast(place, vector.as_pointer())
-        arguments = [*before, place, INT32(4), *after]  # 4: the alignment
-        result = vector if action == "load" else ir.VoidType()
-        kind = ir.FunctionType(result, [a.type for a in arguments])
-        name = f"llvm.masked.{action}.v{emit.lanes}f32.p0v{emit.lanes}f32"
-        function = emit.module.globals.get(name) or ir.Function(emit.module, kind, name)
-        return emit.build.call(function, arguments)
+            self.emit.store_masked(value.value, place, mask.value)
 
     # -- numbers ------------------------------------------------------------------------------
 
