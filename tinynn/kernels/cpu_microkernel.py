@@ -221,10 +221,11 @@ class Loop:
             self.carried[i].add_incoming(value, last)
 
 
+STEPS = 4  # of k in one turn of a dense tile's loop
 TILE_ARGUMENTS = "a a_rows a_pairs b b_pairs pairs depth a_step b_step c c_rows columns accumulate"
 
 
-def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
+def emit_tile(module: ir.Module, tile: Tile, rows: int, dense: bool) -> None:
     """C[r, :] (+)= sum over p < pairs, k < depth of A[r, p, k] B[p, k, :], for r < rows, with
 
     A[r, p, k] = a[a_rows[r] + a_pairs[p] + k a_step]     one number
@@ -232,9 +233,10 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
     C[r, :]    = c[c_rows[r] :][: columns]                at most as many
 
     The sum starts at zero and is added to C at the end (`accumulate`): blocks of a long sum are
-    then added as wholes, which keeps float32 accurate.
+    then added as wholes, which keeps float32 accurate. If `dense`, a_step is 1 and b_step is the
+    width, whatever is given: known numbers cost no registers, and several steps make one turn.
     """
-    emit = Emitter(module, f"tile_{rows}", len(TILE_ARGUMENTS.split()), tile.lanes)
+    emit = Emitter(module, tile_name(rows, dense), len(TILE_ARGUMENTS.split()), tile.lanes)
     build = emit.build
     a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows, columns, accumulate = (
         emit.function.args
@@ -243,23 +245,34 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
         emit.pointer(table, INT) for table in (a_rows, a_pairs, b_pairs, c_rows)
     )
     a, b, c = emit.pointer(a), emit.pointer(b), emit.pointer(c)
+    if dense:
+        a_step, b_step = INT(1), INT(tile.width)
     row_of_a = [emit.at(a, build.load(emit.at(a_rows, r))) for r in range(rows)]
+
+    def multiply_add_row(a_offset: Any, row_of_b: Any, sums: list[Any]) -> list[Any]:
+        """One step of k."""
+        vectors = [emit.load_vector(emit.at(row_of_b, v * tile.lanes)) for v in range(tile.vectors)]
+        products = []
+        for r in range(rows):
+            number = emit.spread(build.load(emit.at(row_of_a[r], a_offset)))
+            products += [(number, vector) for vector in vectors]
+        return [emit.multiply_add(*pair, s) for pair, s in zip(products, sums, strict=True)]
 
     with emit.loop(pairs, [emit.zero()] * (rows * tile.vectors)) as over_pairs:
         a_offset = build.load(emit.at(a_pairs, over_pairs.index))
         row_of_b = emit.at(b, build.load(emit.at(b_pairs, over_pairs.index)))
-        with emit.loop(depth, [a_offset, row_of_b, *over_pairs.carried]) as over_depth:
-            a_offset, row_of_b, *sums = over_depth.carried
-            vectors = [
-                emit.load_vector(emit.at(row_of_b, v * tile.lanes)) for v in range(tile.vectors)
-            ]
-            for r in range(rows):
-                number = emit.spread(build.load(emit.at(row_of_a[r], a_offset)))
-                for v in range(tile.vectors):
-                    i = r * tile.vectors + v
-                    sums[i] = emit.multiply_add(number, vectors[v], sums[i])
-            over_depth.carried = [build.add(a_offset, a_step), emit.at(row_of_b, b_step), *sums]
-        over_pairs.carried = over_depth.carried[2:]
+        carried = [a_offset, row_of_b, *over_pairs.carried]
+        turns = build.sdiv(depth, INT(STEPS))
+        rest = build.sub(depth, build.mul(turns, INT(STEPS)))
+        for count, steps in [(turns, STEPS), (rest, 1)] if dense else [(depth, 1)]:
+            with emit.loop(count, carried) as over_depth:
+                a_offset, row_of_b, *sums = over_depth.carried
+                for _ in range(steps):
+                    sums = multiply_add_row(a_offset, row_of_b, sums)
+                    a_offset, row_of_b = build.add(a_offset, a_step), emit.at(row_of_b, b_step)
+                over_depth.carried = [a_offset, row_of_b, *sums]
+            carried = over_depth.carried
+        over_pairs.carried = carried[2:]
 
     row_of_c = [emit.at(c, build.load(emit.at(c_rows, r))) for r in range(rows)]
     places = [emit.at(row, v * tile.lanes) for row in row_of_c for v in range(tile.vectors)]
@@ -281,6 +294,10 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int) -> None:
                 old = emit.load_masked(place, build.select(adds, mask, nowhere))
                 emit.store_masked(build.fadd(value, old), place, mask)
     emit.finish()
+
+
+def tile_name(rows: int, dense: bool) -> str:
+    return f"tile_{rows}" + "_dense" * dense
 
 
 def emit_copy_rows(module: ir.Module, tile: Tile) -> None:
@@ -338,8 +355,8 @@ TILE_ROWS, WIDTH, LANES, MULTIPLY_ROWS, PACK_PANEL, PACK_TAPS, COPY_ROWS, TRANSP
 class Microkernel:
     """The compiled functions of one tile, as a table that numba code can read.
 
-    table: the tile's rows, width and lanes; the addresses of the functions named above and of
-    the tiles of 1, 2, ... rows.
+    table: the tile's rows, width and lanes; the addresses of the functions named above, of the
+    tiles of 1, 2, ... rows, and of the dense ones.
     """
 
     tile: Tile
@@ -352,7 +369,8 @@ def microkernel(tile: Tile | None = None) -> Microkernel:
     """The functions for `tile` (the host's own by default), compiled or read from disk."""
     tile = tile or host_tile()
     engine = compile_functions(emit_microkernel, tile)
-    names = ["copy_rows", "transpose", *(f"tile_{r}" for r in range(1, tile.rows + 1))]
+    tiles = [tile_name(r, dense) for dense in (False, True) for r in range(1, tile.rows + 1)]
+    names = ["copy_rows", "transpose", *tiles]
     emitted = [engine.get_function_address(name) for name in names]
     compiled = [
         f.address for f in (multiply_rows_function, pack_panel_function, pack_taps_function)
@@ -363,7 +381,8 @@ def microkernel(tile: Tile | None = None) -> Microkernel:
 
 def emit_microkernel(module: ir.Module, tile: Tile) -> None:
     for rows in range(1, tile.rows + 1):
-        emit_tile(module, tile, rows)
+        emit_tile(module, tile, rows, dense=False)
+        emit_tile(module, tile, rows, dense=True)
     emit_copy_rows(module, tile)
     emit_transpose(module, tile)
 
@@ -561,10 +580,12 @@ def multiply_rows_function(
     """
     tile_rows = load_int(micro, TILE_ROWS)
     tiles = (rows + tile_rows - 1) // tile_rows
+    dense = a_step == 1 and b_step == load_int(micro, WIDTH)
+    functions = TILES + (tile_rows if dense else 0)
     for i in range(tiles):
         begin, end = rows * i // tiles, rows * (i + 1) // tiles
         multiply_tile(
-            load_int(micro, TILES + end - begin - 1),
+            load_int(micro, functions + end - begin - 1),
             a, a_rows + 8 * begin, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
             c, c_rows + 8 * begin, columns, accumulate,
         )  # fmt: skip
