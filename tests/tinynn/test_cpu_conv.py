@@ -27,7 +27,8 @@ from tinynn.kernels.cpu_microkernel import AVX2, AVX512, NEON, SSE, Tile, host_t
 from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
 
 # The host's own tile first; the others run anywhere, LLVM splits or joins their vectors.
-TILES = list(dict.fromkeys([host_tile(), AVX2, AVX512, NEON, SSE]))
+HALVES = [tile.half() for tile in (host_tile(), AVX512, NEON)]
+TILES = list(dict.fromkeys([host_tile(), AVX2, AVX512, NEON, SSE, *HALVES]))
 TOLERANCE = 1e-6  # of the sum of the products' absolute values: about 8 float32 roundings
 
 

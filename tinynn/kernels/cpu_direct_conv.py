@@ -260,7 +260,7 @@ def gather(lo, hi, thread, job_pointer):
                     weights, job.weight_pairs + 8 * pair,
                     pairs, depth, 1, width,
                     target + 4 * panel * width, job.target_rows + 8 * row,
-                    rows, min(width, job.target_channels - panel * width), 0,
+                    rows, min(width, job.target_channels - panel * width), 0, 0,
                 )  # fmt: skip
 
 

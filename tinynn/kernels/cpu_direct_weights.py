@@ -7,6 +7,8 @@ a few images at a time, into panels of `width` channels in which pixels follow o
 the rows of a tile are output channels (from dy), its columns input channels (from x), and its
 pairs the runs of pixels under one tap that see data; they are added straight into dw.
 
+(A single panel of image rows is as the images are: there is nothing to copy.)
+
 With few input channels (an image has 1 or 3) such a tile would be mostly empty. Then the sides
 are swapped: the columns are output channels, and the rows are all taps of all input channels,
 read from images padded with zeros, where each tap is just another offset.
@@ -40,8 +42,7 @@ from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
 CHUNK_BYTES = 384 * 1024  # images packed at a time: they stay in the second-level cache
-NEAR_BYTES = 32 * 1024  # few channels: image rows multiplied at a time, in the nearest cache
-ALL = 1 << 30
+NEAR_BYTES = 32 * 1024  # narrow tiles: image rows multiplied at a time, in the nearest cache
 PARTS_BYTES = 1024 * 1024  # the threads divide the samples if their sums fit in this together
 
 # ---------------------------------------------------------------------------------------------
@@ -123,8 +124,8 @@ SUMS = job_type(
     " samples chunk_samples chunks many parts left_groups right_groups"
     " swapped image_height image_row padded_row padded_image padded_offset"
     " sums sums_size sum_rows left_rows row_count lists list_count left_pairs right_pairs"
-    " most_pairs left_step right_step scratch left_scratch right_scratch"
-    " taps dead_taps dead_count"
+    " pairs lot_pairs adjacent left_ready right_ready left_step right_step"
+    " scratch left_scratch right_scratch taps dead_taps dead_count"
 )
 
 
@@ -185,38 +186,43 @@ def weight_sums(lo, hi, thread, job_pointer):
         for chunk in range(first_chunk, job.chunks * (part + 1) // job.parts):
             first = chunk * job.chunk_samples
             samples = min(job.chunk_samples, job.samples - first)
-            source = job.left + 4 * first * job.left_pixels * job.left_channels
+            a = job.left + 4 * first * job.left_pixels * job.left_channels
             if job.swapped:
-                pad_images(job, source, samples, left)
-            else:
+                pad_images(job, a, samples, left)
+                a = left
+            elif not job.left_ready:
                 pack_images(
-                    job, source, job.left_pixels, job.left_channels,
-                    left_panel, left_last, samples, left,
+                    job, a, job.left_pixels, job.left_channels, left_panel, left_last, samples, left
+                )
+                a = left
+            images = job.right + 4 * first * job.right_pixels * job.right_channels
+            if not job.right_ready:
+                pack_images(
+                    job, images, job.right_pixels, job.right_channels,
+                    right_panel, right_last, samples, right,
                 )  # fmt: skip
-            source = job.right + 4 * first * job.right_pixels * job.right_channels
-            pack_images(
-                job, source, job.right_pixels, job.right_channels,
-                right_panel, right_last, samples, right,
-            )  # fmt: skip
+                images = right
+            repeats = 1 if job.many else samples
             for panel in range(right_panel, right_last):
-                b = right + 4 * (panel - right_panel) * job.chunk_samples * job.right_pixels * width
-                for t in range(job.list_count):
-                    pair = load_int(job.lists, 4 * t)
-                    pairs = load_int(job.lists, 4 * t + 1)
-                    run = load_int(job.lists, 4 * t + 2)
-                    place = load_int(job.lists, 4 * t + 3) + panel * width + part * job.sums_size
-                    last_pair = pair + (pairs if job.many else pairs * samples)
-                    accumulate = 1 if chunk > first_chunk else 0
-                    for here in range(pair, last_pair, job.most_pairs):
-                        multiply_rows(
-                            job.micro, left, job.left_rows, job.left_pairs + 8 * here,
-                            b, job.right_pairs + 8 * here,
-                            min(job.most_pairs, last_pair - here), samples if job.many else run,
-                            job.left_step, job.right_step,
-                            job.sums + 4 * place, job.sum_rows + 8 * first_row,
-                            rows, min(width, job.right_channels - panel * width), accumulate,
-                        )  # fmt: skip
-                        accumulate = 1
+                b = images + 4 * (panel - right_panel) * (
+                    job.chunk_samples * job.right_pixels * width
+                )
+                for lot in range(0, job.pairs * repeats, job.lot_pairs):
+                    for t in range(job.list_count):
+                        pair = load_int(job.lists, 4 * t) + lot
+                        pairs = min(load_int(job.lists, 4 * t + 1) * repeats - lot, job.lot_pairs)
+                        run = load_int(job.lists, 4 * t + 2)
+                        place = load_int(job.lists, 4 * t + 3) + panel * width
+                        if pairs > 0:
+                            multiply_rows(
+                                job.micro, a, job.left_rows, job.left_pairs + 8 * pair,
+                                b, job.right_pairs + 8 * pair, pairs, samples if job.many else run,
+                                job.left_step, job.right_step,
+                                job.sums + 4 * (part * job.sums_size + place),
+                                job.sum_rows + 8 * first_row,
+                                rows, min(width, job.right_channels - panel * width),
+                                1 if chunk > first_chunk or lot > 0 else 0, job.adjacent,
+                            )  # fmt: skip
 
 
 @kernel(SUMS)
@@ -282,9 +288,9 @@ def prepare(
 ) -> Prepared:
     """`channels`: C, OC."""
     c, oc = channels
-    swapped = c < (tile or host_tile()).width
-    micro = microkernel(tile or fitting_tile(oc if swapped else c))
-    width = micro.tile.width
+    swapped = c < (tile or fitting_tile(c)).width
+    tile = tile or fitting_tile(oc if swapped else c)
+    micro, width = microkernel(tile), tile.width
     taps = vertical.kernel * horizontal.kernel
     x_pixels, dy_pixels = vertical.size * horizontal.size, vertical.out * horizontal.out
     panels = -(-oc // width), -(-c // width)
@@ -307,6 +313,7 @@ def prepare(
             left_pixels=x_pixels, left_channels=c, left_groups=1,
             right_pixels=dy_pixels, right_channels=oc, right_groups=division.oc_groups,
             left_step=padded_image if many else horizontal.stride * c, right_step=width,
+            left_ready=False, right_ready=oc == width and not many,
         )  # fmt: skip
     else:
         left_rows = np.arange(oc) // width * dy_panel + np.arange(oc) % width
@@ -316,9 +323,12 @@ def prepare(
             left_pixels=dy_pixels, left_channels=oc, left_groups=division.oc_groups,
             right_pixels=x_pixels, right_channels=c, right_groups=division.c_groups,
             left_step=width, right_step=width if many else horizontal.stride * width,
+            left_ready=oc == width and not many, right_ready=c == width and not many,
         )  # fmt: skip
-    row_bytes = 4 * (padded_w * c + horizontal.out * width)  # of both sides
-    most_pairs = max(1, NEAR_BYTES // row_bytes) if swapped and not many else ALL
+    pairs = max((pairs for _, pairs, _, _ in plan.lists), default=0)
+    lot_pairs = max(1, pairs * chunk)
+    if not many and tile.vectors < host_tile().vectors:
+        lot_pairs = max(1, NEAR_BYTES // (4 * width * (horizontal.size + horizontal.out)))
     live = set(range(taps)) if swapped else {place // c for _, _, _, place in plan.lists}
     dead_taps = integers([tap for tap in range(taps) if tap not in live])
     job = Job(
@@ -329,7 +339,8 @@ def prepare(
         padded_offset=(vertical.padding[0] * padded_w + horizontal.padding[0]) * c,
         sums_size=oc * taps * c, sum_rows=np.arange(sums_shape[1]) * sums_shape[2],
         left_rows=integers(left_rows).ravel(), row_count=sums_shape[1],
-        lists=plan.lists, list_count=len(plan.lists), most_pairs=most_pairs,
+        lists=plan.lists, list_count=len(plan.lists), pairs=pairs, lot_pairs=lot_pairs,
+        adjacent=0 if swapped else tile.adjacent,
         left_pairs=plan.left_pairs, right_pairs=plan.right_pairs,
         left_scratch=left_scratch, right_scratch=right_scratch,
         taps=taps, dead_taps=dead_taps, dead_count=len(dead_taps),

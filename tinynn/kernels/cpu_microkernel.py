@@ -45,16 +45,25 @@ FLOAT, INT, INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 
 @dataclass(frozen=True)
 class Tile:
-    """`rows` x `vectors` registers of accumulators, each of `lanes` floats."""
+    """`rows` x `vectors` registers of accumulators, each of `lanes` floats.
+
+    `adjacent`: of rows that lie side by side in A as many as this; they need no address each.
+    """
 
     lanes: int
     rows: int
     vectors: int
+    adjacent: int = 0
 
     @property
     def width(self) -> int:
         """Columns of C in a tile, and of B in a panel."""
         return self.lanes * self.vectors
+
+    def half(self) -> Tile:
+        """One half as wide, for few columns."""
+        vectors = self.vectors // 2
+        return Tile(self.lanes, MOST_ROWS, vectors, adjacent=self.lanes * vectors)
 
 
 # The accumulators, the vectors of one row of B and one spread number must fit the registers.
@@ -80,10 +89,9 @@ def host_tile() -> Tile:
 @cache
 def fitting_tile(columns: int) -> Tile:
     """The host's tile, or one half as wide where that leaves fewer lanes empty."""
-    wide = host_tile()
-    narrow = Tile(wide.lanes, MOST_ROWS, wide.vectors // 2)
-    multiplied, if_narrow = (-(-columns // tile.width) * tile.width for tile in (wide, narrow))
-    return narrow if if_narrow <= NARROW * multiplied else wide
+    whole, half = host_tile(), host_tile().half()
+    lanes, if_half = (-(-columns // tile.width) * tile.width for tile in (whole, half))
+    return half if if_half <= NARROW * lanes else whole
 
 
 # ---------------------------------------------------------------------------------------------
@@ -225,7 +233,7 @@ STEPS = 4  # of k in one turn of a dense tile's loop
 TILE_ARGUMENTS = "a a_rows a_pairs b b_pairs pairs depth a_step b_step c c_rows columns accumulate"
 
 
-def emit_tile(module: ir.Module, tile: Tile, rows: int, dense: bool) -> None:
+def emit_tile(module: ir.Module, tile: Tile, rows: int, kind: str) -> None:
     """C[r, :] (+)= sum over p < pairs, k < depth of A[r, p, k] B[p, k, :], for r < rows, with
 
     A[r, p, k] = a[a_rows[r] + a_pairs[p] + k a_step]     one number
@@ -233,10 +241,13 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, dense: bool) -> None:
     C[r, :]    = c[c_rows[r] :][: columns]                at most as many
 
     The sum starts at zero and is added to C at the end (`accumulate`): blocks of a long sum are
-    then added as wholes, which keeps float32 accurate. If `dense`, a_step is 1 and b_step is the
-    width, whatever is given: known numbers cost no registers, and several steps make one turn.
+    then added as wholes, which keeps float32 accurate. What is known costs no registers:
+
+    kind "any"       nothing is known
+    kind "dense"     a_step = 1, b_step = width; several steps make one turn of the loop
+    kind "adjacent"  a_rows[r] = a_rows[0] + r
     """
-    emit = Emitter(module, tile_name(rows, dense), len(TILE_ARGUMENTS.split()), tile.lanes)
+    emit = Emitter(module, f"{kind}_{rows}", len(TILE_ARGUMENTS.split()), tile.lanes)
     build = emit.build
     a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows, columns, accumulate = (
         emit.function.args
@@ -245,9 +256,13 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, dense: bool) -> None:
         emit.pointer(table, INT) for table in (a_rows, a_pairs, b_pairs, c_rows)
     )
     a, b, c = emit.pointer(a), emit.pointer(b), emit.pointer(c)
-    if dense:
+    if kind == "dense":
         a_step, b_step = INT(1), INT(tile.width)
-    row_of_a = [emit.at(a, build.load(emit.at(a_rows, r))) for r in range(rows)]
+    if kind == "adjacent":
+        first = emit.at(a, build.load(a_rows))
+        row_of_a = [emit.at(first, r) for r in range(rows)]
+    else:
+        row_of_a = [emit.at(a, build.load(emit.at(a_rows, r))) for r in range(rows)]
 
     def multiply_add_row(a_offset: Any, row_of_b: Any, sums: list[Any]) -> list[Any]:
         """One step of k."""
@@ -264,7 +279,7 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, dense: bool) -> None:
         carried = [a_offset, row_of_b, *over_pairs.carried]
         turns = build.sdiv(depth, INT(STEPS))
         rest = build.sub(depth, build.mul(turns, INT(STEPS)))
-        for count, steps in [(turns, STEPS), (rest, 1)] if dense else [(depth, 1)]:
+        for count, steps in [(turns, STEPS), (rest, 1)] if kind == "dense" else [(depth, 1)]:
             with emit.loop(count, carried) as over_depth:
                 a_offset, row_of_b, *sums = over_depth.carried
                 for _ in range(steps):
@@ -294,10 +309,6 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, dense: bool) -> None:
                 old = emit.load_masked(place, build.select(adds, mask, nowhere))
                 emit.store_masked(build.fadd(value, old), place, mask)
     emit.finish()
-
-
-def tile_name(rows: int, dense: bool) -> str:
-    return f"tile_{rows}" + "_dense" * dense
 
 
 def emit_copy_rows(module: ir.Module, tile: Tile) -> None:
@@ -355,8 +366,8 @@ TILE_ROWS, WIDTH, LANES, MULTIPLY_ROWS, PACK_PANEL, PACK_TAPS, COPY_ROWS, TRANSP
 class Microkernel:
     """The compiled functions of one tile, as a table that numba code can read.
 
-    table: the tile's rows, width and lanes; the addresses of the functions named above, of the
-    tiles of 1, 2, ... rows, and of the dense ones.
+    table: the tile's rows, width and lanes; the addresses of the functions named above, and of
+    the `tiles`.
     """
 
     tile: Tile
@@ -369,8 +380,7 @@ def microkernel(tile: Tile | None = None) -> Microkernel:
     """The functions for `tile` (the host's own by default), compiled or read from disk."""
     tile = tile or host_tile()
     engine = compile_functions(emit_microkernel, tile)
-    tiles = [tile_name(r, dense) for dense in (False, True) for r in range(1, tile.rows + 1)]
-    names = ["copy_rows", "transpose", *tiles]
+    names = ["copy_rows", "transpose", *(f"{kind}_{rows}" for rows, kind in tiles(tile))]
     emitted = [engine.get_function_address(name) for name in names]
     compiled = [
         f.address for f in (multiply_rows_function, pack_panel_function, pack_taps_function)
@@ -379,10 +389,15 @@ def microkernel(tile: Tile | None = None) -> Microkernel:
     return Microkernel(tile, table, engine)
 
 
+def tiles(tile: Tile) -> list[tuple[int, str]]:
+    """Rows and kind of the tiles that are compiled: 1, 2, ... rows of each kind."""
+    most = {"any": tile.rows, "dense": tile.rows, "adjacent": tile.adjacent}
+    return [(rows, kind) for kind in most for rows in range(1, most[kind] + 1)]
+
+
 def emit_microkernel(module: ir.Module, tile: Tile) -> None:
-    for rows in range(1, tile.rows + 1):
-        emit_tile(module, tile, rows, dense=False)
-        emit_tile(module, tile, rows, dense=True)
+    for rows, kind in tiles(tile):
+        emit_tile(module, tile, rows, kind)
     emit_copy_rows(module, tile)
     emit_transpose(module, tile)
 
@@ -538,10 +553,10 @@ def call_entry(place: int) -> Any:
 @intrinsic
 def multiply_rows(
     typing_context, micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
-    rows, columns, accumulate,
+    rows, columns, accumulate, adjacent,
 ):  # fmt: skip
     """See `multiply_rows_function`."""
-    return types.void(*[types.int64] * 15), call_entry(MULTIPLY_ROWS)
+    return types.void(*[types.int64] * 16), call_entry(MULTIPLY_ROWS)
 
 
 @intrinsic
@@ -569,23 +584,29 @@ def helper(arguments: int) -> Any:
     return cfunc(types.void(*[types.int64] * arguments), cache=True, error_model="numpy")
 
 
-@helper(15)
+@helper(16)
 def multiply_rows_function(
     micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
-    rows, columns, accumulate,
+    rows, columns, accumulate, adjacent,
 ):  # fmt: skip
     """C[r, :columns] (+)= A[r] B for any number of rows, in tiles of nearly equal size.
 
-    As `emit_tile`.
+    As `emit_tile`. If so many rows are `adjacent`, and then the next so many, each lot is a tile.
     """
     tile_rows = load_int(micro, TILE_ROWS)
+    functions = micro + 8 * TILES
+    if adjacent:
+        functions += 8 * 2 * tile_rows
+        tile_rows = adjacent
+    elif a_step == 1 and b_step == load_int(micro, WIDTH):
+        functions += 8 * tile_rows
     tiles = (rows + tile_rows - 1) // tile_rows
-    dense = a_step == 1 and b_step == load_int(micro, WIDTH)
-    functions = TILES + (tile_rows if dense else 0)
     for i in range(tiles):
         begin, end = rows * i // tiles, rows * (i + 1) // tiles
+        if adjacent:
+            begin, end = i * adjacent, min(rows, (i + 1) * adjacent)
         multiply_tile(
-            load_int(micro, functions + end - begin - 1),
+            load_int(functions, end - begin - 1),
             a, a_rows + 8 * begin, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
             c, c_rows + 8 * begin, columns, accumulate,
         )  # fmt: skip

@@ -268,7 +268,7 @@ def winograd(lo, hi, thread, job_pointer):
                     job.filters + 4 * (panel * 16 + number) * k * width, job.zero,
                     1, k, 1, width,
                     m + 4 * (number * job.target_number + panel * width), job.target_rows,
-                    rows, width, 0,
+                    rows, width, 0, 0,
                 )  # fmt: skip
         for r in range(rows):
             sample = (first + r) // job.blocks_per_sample
@@ -416,7 +416,7 @@ def winograd_sums(lo, hi, thread, job_pointer):
                         v + 4 * (number * job.x_number + panel * job.panel_step), job.zero,
                         1, rows, width, width,
                         job.sums + 4 * (sums + panel * width), job.sum_rows,
-                        ocs, width, 1 if first > 0 else 0,
+                        ocs, width, 1 if first > 0 else 0, 0,
                     )  # fmt: skip
 
 
