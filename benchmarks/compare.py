@@ -26,6 +26,8 @@ Make = tuple[Callable[..., tuple[Step, Facts]], tuple[Any, ...]]  # makes a step
 
 WARM_UP = 3  # steps before the first that counts
 PAUSE_S = 0.15  # between turns: the threads of the engine before go to sleep
+TURN_S = 0.2  # a turn takes as many steps as it is asked for, and more of those that are short
+MOST_STEPS = 200
 
 
 class EngineError(UserError):
@@ -165,13 +167,16 @@ def take_turns(
     ]
 
 
+def steps_of_turn(seconds: float, least: int) -> int:
+    """How many steps of so many seconds an engine takes before the next has its turn."""
+    return min(max(least, round(TURN_S / seconds)), max(least, MOST_STEPS))
+
+
 def compare(
     makes: Sequence[Make], rounds: int, steps: int, tick: Step = lambda: None
 ) -> list[Timing]:
     """Time one step of each engine: a process for each, compiled and warmed up one by one."""
     with ExitStack() as stack:
-        engines = []
-        for make in makes:
-            engines.append(stack.enter_context(Engine()))
-            engines[-1].make(make)
-        return take_turns(engines, rounds, steps, tick)
+        engines = [stack.enter_context(Engine()) for _ in makes]
+        seconds = [engine.make(make) for engine, make in zip(engines, makes)]
+        return take_turns(engines, rounds, steps_of_turn(max(seconds), steps), tick)

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import charts, roofline
 from benchmarks.calls import ArrayOf, Call, calls_of
-from benchmarks.compare import Engine, Facts, Step, Timing, take_turns
+from benchmarks.compare import Engine, Facts, Step, Timing, steps_of_turn, take_turns
 from benchmarks.engines import step_of
 from benchmarks.explain import explain
 from benchmarks.results import Report, chosen, has_torch, parser, thread_count
@@ -31,8 +31,6 @@ from tinynn.kernels import reference
 from tinynn.kernels.threads import usable_cpus
 
 NETWORKS = ("resnet18-7x7", "resnet18-3x3")
-TURN_S = 0.05  # a turn takes its --steps, and more until so many seconds have passed
-MOST_STEPS = 100
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,8 +125,7 @@ def time(
     seconds = [
         engine.make((make, (call, *options))) for engine, (make, options) in zip(engines, makes)
     ]
-    steps = min(max(args.steps, round(TURN_S / max(seconds))), MOST_STEPS)
-    return take_turns(engines, args.rounds, steps)
+    return take_turns(engines, args.rounds, steps_of_turn(max(seconds), args.steps))
 
 
 # ---------------------------------------------------------------------------------------------

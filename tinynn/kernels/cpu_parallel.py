@@ -12,7 +12,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -51,32 +51,24 @@ class Job:
     What depends on shapes only is filled in once, and kept; `bind` adds the arrays of a call.
     """
 
-    __slots__ = ("arrays", "places", "record")
+    __slots__ = ("kept", "places", "record")
 
     def __init__(self, kind: np.dtype, **fields: Any):
         self.places = {name: i for i, name in enumerate(kind.names or ())}
         self.record = array("q", bytes(kind.itemsize))  # quicker to fill than an ndarray
-        self.arrays: list[Any] = []
+        self.kept: list[dict[str, Any]] = []
         self.fill(**fields)
 
     def fill(self, **fields: Any) -> None:
         """Fill in some more fields."""
-        record, places = self.record, self.places
-        for name, value in fields.items():
-            if isinstance(value, np.ndarray):
-                self.arrays.append(value)
-                value = int_at(id(value) + HEADER).value  # `address`, but for the call
-            elif isinstance(value, float):
-                value = float_bits(value)
-            elif value is None:
-                value = 0
-            record[places[name]] = value
+        self.kept.append(fields)
+        write(fields, self.record, self.places)
 
     def bind(self, **fields: Any) -> Job:
         """A copy with some more fields. (Keep this job while the copy is used.)"""
         copy = Job.__new__(Job)
-        copy.places, copy.record, copy.arrays = self.places, self.record[:], []
-        copy.fill(**fields)
+        copy.places, copy.record, copy.kept = self.places, self.record[:], [fields]
+        write(fields, copy.record, copy.places)
         return copy
 
     @property
@@ -84,6 +76,19 @@ class Job:
         return self.record.buffer_info()[0]
 
 
+def write(fields: dict[str, Any], record: array[int], places: dict[str, int]) -> None:
+    """Fill in fields of a record. (Called so often that it calls little itself.)"""
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray):
+            value = int_at(id(value) + HEADER).value  # `address`, but for the call
+        elif isinstance(value, float):
+            value = float_bits(value)
+        elif value is None:
+            value = 0
+        record[places[name]] = value
+
+
+@lru_cache(maxsize=256)
 def float_bits(value: float) -> int:
     """The bits of a float32. (Too large a number becomes infinity.)"""
     return c_int32.from_buffer(c_float(value)).value
