@@ -43,12 +43,15 @@ from tinynn.kernels.cpu_microkernel import INT, INT32, call_address
 # ---------------------------------------------------------------------------------------------
 
 LINE = 16
-WORK, QUIT = 0, 1  # WORK: threads that may join << 32 | chunks that nobody has claimed yet
+WORK, QUIT = 0, 1  # WORK: threads that may join, and the chunks that nobody has claimed yet
 UNFINISHED = LINE  # chunks
 BUSY, WORKERS = 2 * LINE, 2 * LINE + 1  # a caller is at work; workers started so far
 KERNEL, JOB, TASKS, CHUNK = (3 * LINE + i for i in range(4))  # what to do; tasks in a chunk
 SPINS, WAIT, POST = (3 * LINE + i for i in range(4, 7))  # constant
 ASLEEP, SEMAPHORE, ROOM = (4 * LINE + i for i in (0, 1, 2))  # + LINE * thread
+
+# WORK is threads << 48 | end << 24 | first: chunks first to end - 1
+FIRST, END, NUMBER = 1, 1 << 24, (1 << 24) - 1
 
 CHUNKS = 16  # so many for each thread, if there are enough tasks: the last ones end together
 SPIN_MICROSECONDS = 2000  # a step's jobs come closer than that, and few last longer
@@ -130,31 +133,37 @@ def pause(typing_context):
 
 @njit
 def claim(block, thread):
-    """Take a chunk: how many there were. 0 if there are none, or none for this thread.
+    """Take a chunk: its number, or -1 if there are none, or none for this thread.
 
-    One word holds all that decides, and `replace` fails if it changed: a worker that was away
-    for a while cannot take a chunk of the next job for one of the last.
+    Every other thread begins at the end: so from job to job each does mostly the same part of the
+    images, and finds it in its own cache. One word holds all that decides, and `replace` fails if
+    it changed: a worker that was away for a while cannot take a chunk of the next job for one of
+    the last.
     """
     while True:
         work = load(block, WORK)
-        left = work & 0xFFFFFFFF
-        if left == 0 or thread >= work >> 32:
-            return 0
-        if replace(block, WORK, work, work - 1):
-            return left
+        first, end = work & NUMBER, work >> 24 & NUMBER
+        if first == end or thread >= work >> 48:
+            return -1
+        if thread % 2:
+            chunk, rest = end - 1, work - END
+        else:
+            chunk, rest = first, work + FIRST
+        if replace(block, WORK, work, rest):
+            return chunk
 
 
 @njit
 def do_chunks(block, thread):
     """Do chunks of the job until none is left. Was the last one to be finished among them?"""
     done = 0
-    left = claim(block, thread)
-    while left > 0:
-        hi = load(block, TASKS) - (left - 1) * load(block, CHUNK)
-        lo = max(0, hi - load(block, CHUNK))
+    chunk = claim(block, thread)
+    while chunk >= 0:
+        lo = chunk * load(block, CHUNK)
+        hi = min(load(block, TASKS), lo + load(block, CHUNK))
         call(load(block, KERNEL), lo, hi, thread, load(block, JOB))
         done += 1
-        left = claim(block, thread)
+        chunk = claim(block, thread)
     return done > 0 and add(block, UNFINISHED, -done) == done
 
 
@@ -164,7 +173,8 @@ def ready(block, thread):
     if thread == 0:
         return load(block, UNFINISHED) == 0
     work = load(block, WORK)
-    return (work & 0xFFFFFFFF > 0 and thread < work >> 32) or load(block, QUIT) > 0
+    some = work & NUMBER < work >> 24 & NUMBER
+    return (some and thread < work >> 48) or load(block, QUIT) > 0
 
 
 @njit
@@ -211,7 +221,7 @@ def call_with_workers(block, kernel, job, tasks, threads):
     exchange(block, TASKS, tasks)
     exchange(block, CHUNK, chunk)
     exchange(block, UNFINISHED, chunks)
-    exchange(block, WORK, threads << 32 | chunks)
+    exchange(block, WORK, threads << 48 | chunks * END)
     for thread in range(1, threads):
         wake(block, thread)
     caller = types.int64(0)
