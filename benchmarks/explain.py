@@ -14,7 +14,7 @@ from hwr.summary import recording
 from tinynn import functional as F
 from tinynn import nn
 from tinynn.backend import get_backend
-from tinynn.kernels import cpu_conv
+from tinynn.kernels import cpu_conv, cpu_dot_conv
 from tinynn.kernels.geometry import live_taps
 
 IMAGE, STRING_WIDTH = (28, 28, 1), 256
@@ -57,8 +57,8 @@ def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
         if kernel == "matmul":
             return "BLAS", reason
         x, w = cpu_conv.pixels(a), cpu_conv.pixels(b.T)
-        method, _ = cpu_conv.choose(kernel, x.shape, w.shape, *cpu_conv.POINTWISE, 1)
-        return name_of(method), reason
+        method, why = cpu_conv.choose(kernel, x.shape, w.shape, *cpu_conv.POINTWISE, 1)
+        return name_of(method), why if method is cpu_dot_conv else reason
     geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))
     method, reason = cpu_conv.choose(call.kernel, call.shape_of("x"), call.shape_of("w"), *geometry)
     return name_of(method), reason

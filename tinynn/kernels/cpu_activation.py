@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import absolute, elementwise, exp, expm1, where
-from tinynn.kernels.cpu_loops import relu as rectified
+from tinynn.kernels.cpu_formulas import absolute, exp, expm1, where
+from tinynn.kernels.cpu_formulas import relu as rectified
+from tinynn.kernels.cpu_loops import elementwise
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 

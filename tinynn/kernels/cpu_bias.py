@@ -15,15 +15,7 @@ import numpy as np
 from numba import carray
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import (
-    QUICK,
-    ROWS,
-    UNROLL,
-    as_doubles,
-    as_floats,
-    call_loop,
-    columns,
-)
+from tinynn.kernels.cpu_loops import QUICK, ROWS, UNROLL, as_doubles, as_floats, call_loop, columns
 from tinynn.kernels.cpu_microkernel import host_tile
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.fallback import float32_only

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import sqrt
+from tinynn.kernels.cpu_formulas import sqrt
 from tinynn.kernels.cpu_rows import Row, rows
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like

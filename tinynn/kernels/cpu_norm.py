@@ -15,6 +15,7 @@ import numpy as np
 from numba import carray
 
 from tinynn.kernels import reference
+from tinynn.kernels.cpu_formulas import relu, where
 from tinynn.kernels.cpu_loops import (
     QUICK,
     ROWS,
@@ -25,8 +26,6 @@ from tinynn.kernels.cpu_loops import (
     as_floats,
     call_loop,
     columns,
-    relu,
-    where,
 )
 from tinynn.kernels.cpu_microkernel import host_tile
 from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, run, scratch

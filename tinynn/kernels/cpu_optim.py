@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 from tinynn.kernels import reference_optim
-from tinynn.kernels.cpu_loops import elementwise, sqrt
+from tinynn.kernels.cpu_formulas import sqrt
+from tinynn.kernels.cpu_loops import elementwise
 from tinynn.kernels.fallback import float32_only
 
 Array = Any

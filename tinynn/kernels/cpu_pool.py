@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import QUICK, Pixels, gather, larger, scatter, where
+from tinynn.kernels.cpu_formulas import larger, where
+from tinynn.kernels.cpu_loops import QUICK, Pixels, gather, scatter
 from tinynn.kernels.cpu_parallel import Job, job_type, run
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import exp, log, where
+from tinynn.kernels.cpu_formulas import exp, log, where
 from tinynn.kernels.cpu_rows import Row, rows
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
