@@ -227,8 +227,10 @@ def batch_norm_gradients(draw: Draw) -> Arguments:
     c, relu = x.shape[-1], draw.flag()
     y = np.maximum(draw.normal(*x.shape), 0) if relu else None
     rows = x.reshape(-1, c)
-    statistics = draw.normal(c), rows.mean(0), rows.var(0)
-    return [draw.normal(*x.shape), x, y, *statistics, relu, 1e-5, draw.flag()]
+    weight, mean, var = draw.normal(c), rows.mean(0), rows.var(0)
+    xhat = (x - mean) / np.sqrt(var + 1e-5)
+    dy = draw.normal(*x.shape) + 1 + xhat  # or the sums of dy and dy xhat may vanish by chance
+    return [dy, x, y, weight, mean, var, relu, 1e-5, draw.flag()]
 
 
 @cases(NORMALISED)
