@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import carray
 
-from tinynn.kernels import cpu_conv
+from tinynn.kernels import cpu_conv, cpu_norm
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.cpu_threads import Pool, add, pause
 from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
@@ -169,6 +169,21 @@ def test_same_bits_on_busy_processors(busy_processors):
     expected = convolve()
     for _ in range(10):
         assert convolve() == expected
+
+
+def test_batch_norm_adds_in_one_order():
+    """Large numbers that cancel: what is left of their sum tells in which order it was made."""
+    x = np.random.default_rng(0).standard_normal((64, 14, 14, 16)).astype(np.float32)
+    x[:20] *= 1e15
+    x[20:40] = -x[19::-1]
+    one = np.ones(16, np.float32)
+    results = set()
+    for threads in [1, *[usable_cpus()] * 20]:
+        set_num_threads(threads)
+        _, mean, var = cpu_norm.batch_norm(x, one, one, None, False, 1e-5)
+        _, dweight, dbias, _ = cpu_norm.batch_norm_grad(x, x, None, one, mean, var, False, 1, False)
+        results.add(b"".join(a.tobytes() for a in (mean, var, dweight, dbias)))
+    assert len(results) == 1
 
 
 def test_same_bits_for_several_callers():

@@ -1,7 +1,8 @@
 """Batch normalisation in two passes over an (M, C) matrix, residual and ReLU folded in.
 
 Drop-ins for the reference's. The formulas below are compiled into loops by `cpu_loops`. Sums run
-over 64 rows in float32 registers; the sums of these blocks are added in float64.
+over 64 rows in float32 registers; the sums of these blocks are added in float64, part by part, and
+those of the parts in their order: so they are the same bit for bit, whichever thread does a part.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from tinynn.kernels.threads import get_num_threads
 
 Array = Any
 SMALL = 1 << 11  # elements: fewer NumPy normalises before a job has begun
+PARTS = 64  # of the rows, at most; of whole ROWS but the last
 
 # The matrix as the loops see it; arrays of its shape; of one number a channel; and, one a column,
 # what the formulas read (a b c: what belongs to a channel, gathered) and what they sum.
 NORM = job_type(
-    "m fold rows channels threads eps loop shifted"
+    "m fold rows channels parts height eps loop shifted"
     " x y residual dy dz dx"
     " weight bias mean var dweight dbias"
     " center a b c shift total square totals squares"
@@ -119,37 +121,39 @@ def scaled_relu(dy, y, *, a):
 
 
 @kernel(NORM)
-def sum_blocks(lo, hi, thread, job_pointer):
-    """Task = block of ROWS rows: its column sums, added to this thread's in float64.
+def sum_parts(lo, hi, thread, job_pointer):
+    """Task = part of `height` rows: its column sums in float64, ROWS rows at a time.
 
     `shifted`: those of x and x^2, summed as d = x - shift and d^2, which keeps the variance when
     the mean is much larger. shift is the median of three rows: near the mean, and not an outlier.
     """
     job = carray(job_pointer, 1)[0]
     size = job.channels
-    offset = thread * size
-    shift = carray(as_floats(job.shift + 4 * offset), size)
-    total = carray(as_floats(job.total + 4 * offset), size)
-    square = carray(as_floats(job.square + 4 * offset), size)
-    totals = carray(as_doubles(job.totals + 8 * offset), size)
-    squares = carray(as_doubles(job.squares + 8 * offset), size)
-    for block in range(lo, hi):
-        row = block * ROWS
-        last = min(row + ROWS, job.rows)
-        n = last - row
-        first = carray(as_floats(job.x + 4 * row * size), size)
-        middle = carray(as_floats(job.x + 4 * (row + n // 2) * size), size)
-        final = carray(as_floats(job.x + 4 * (last - 1) * size), size)
-        for k in range(size):
-            low, high = min(first[k], middle[k]), max(first[k], middle[k])
-            shift[k] = max(low, min(high, final[k])) if job.shifted else np.float32(0)
-            total[k] = 0
-            square[k] = 0
-        call_loop(job.loop, row, last, thread, job_pointer)
-        for k in range(size):
-            s, t = np.float64(shift[k]), np.float64(total[k])
-            totals[k] += n * s + t
-            squares[k] += square[k] + s * (2 * t + n * s)
+    shift = carray(as_floats(job.shift + 4 * thread * size), size)
+    total = carray(as_floats(job.total + 4 * thread * size), size)
+    square = carray(as_floats(job.square + 4 * thread * size), size)
+    for part in range(lo, hi):
+        totals = carray(as_doubles(job.totals + 8 * part * size), size)
+        squares = carray(as_doubles(job.squares + 8 * part * size), size)
+        totals[:] = 0
+        squares[:] = 0
+        end = min((part + 1) * job.height, job.rows)
+        for row in range(part * job.height, end, ROWS):
+            last = min(row + ROWS, end)
+            n = last - row
+            first = carray(as_floats(job.x + 4 * row * size), size)
+            middle = carray(as_floats(job.x + 4 * (row + n // 2) * size), size)
+            final = carray(as_floats(job.x + 4 * (last - 1) * size), size)
+            for k in range(size):
+                low, high = min(first[k], middle[k]), max(first[k], middle[k])
+                shift[k] = max(low, min(high, final[k])) if job.shifted else np.float32(0)
+                total[k] = 0
+                square[k] = 0
+            call_loop(job.loop, row, last, thread, job_pointer)
+            for k in range(size):
+                s, t = np.float64(shift[k]), np.float64(total[k])
+                totals[k] += n * s + t
+                squares[k] += square[k] + s * (2 * t + n * s)
 
 
 @kernel(NORM)
@@ -157,7 +161,7 @@ def finish_moments(lo, hi, thread, job_pointer):
     """Task = channel: the mean and the biased variance, from all partial sums."""
     job = carray(job_pointer, 1)[0]
     c = job.channels // job.fold
-    parts = job.threads * job.fold
+    parts = job.parts * job.fold
     totals = carray(as_doubles(job.totals), parts * c)
     squares = carray(as_doubles(job.squares), parts * c)
     mean, var = carray(as_floats(job.mean), c), carray(as_floats(job.var), c)
@@ -196,7 +200,7 @@ def backward_numbers(lo, hi, thread, job_pointer):
     """Task = channel: its sums, and dx = a dz + b (x - center) + c in each of its columns."""
     job = carray(job_pointer, 1)[0]
     channels, c = job.channels, job.channels // job.fold
-    parts = job.threads * job.fold
+    parts = job.parts * job.fold
     totals = carray(as_doubles(job.totals), parts * c)
     squares = carray(as_doubles(job.squares), parts * c)
     weight, var = carray(as_floats(job.weight), c), carray(as_floats(job.var), c)
@@ -223,6 +227,13 @@ def backward_numbers(lo, hi, thread, job_pointer):
 # ---------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
+def folds(shape: tuple[int, ...]) -> int:
+    """How many rows are laid side by side: as many as fill the registers, of those there are."""
+    strip = host_tile().lanes * UNROLL
+    return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What depends on the shape (..., C) only.
@@ -234,49 +245,53 @@ class Plan:
     c: int
     fold: int
     rows: int
-    sums: int  # numbers in totals and squares
+    height: int  # rows of a part
+    parts: int
     quick: bool
-    job: Job
+
+    def floats(self, threads: int) -> int:
+        """Scratch numbers, as `prepare` hands them out."""
+        return (4 * self.parts + 3 * threads + 4) * self.c * self.fold
 
 
 @lru_cache(maxsize=256)
-def folds(shape: tuple[int, ...]) -> int:
-    """How many rows are laid side by side: as many as fill the registers, of those there are."""
-    strip = host_tile().lanes * UNROLL
-    return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
+def plan(shape: tuple[int, ...]) -> Plan:
+    """For x of this shape."""
+    c, m, fold = shape[-1], math.prod(shape[:-1]), folds(shape)
+    rows = m // fold
+    height = ROWS * max(1, -(-rows // (ROWS * PARTS)))
+    return Plan(c, fold, rows, height, -(-rows // height), m * c < QUICK)
 
 
 @lru_cache(maxsize=256)
-def plan(shape: tuple[int, ...], threads: int, memory: int) -> Plan:
-    """`memory` is the address of scratch numbers."""
-    c, m = shape[-1], math.prod(shape[:-1])
-    fold = folds(shape)
-    job = Job(NORM, m=m, fold=fold, rows=m // fold, channels=c * fold, threads=threads)
-    row, places = 0, {}
-    rows = {"totals": 2, "squares": 2, "shift": 1, "total": 1, "square": 1}  # float64 counts twice
+def prepare(plan: Plan, threads: int, memory: int) -> Job:
+    """The job of a plan, with its scratch numbers at an address."""
+    channels = plan.c * plan.fold
+    job = Job(
+        NORM, m=plan.rows * plan.fold, fold=plan.fold, rows=plan.rows, channels=channels,
+        parts=plan.parts, height=plan.height,
+    )  # fmt: skip
+    rows = dict(totals=2 * plan.parts, squares=2 * plan.parts)  # of float64, which counts twice
+    rows |= dict(shift=threads, total=threads, square=threads, center=1, a=1, b=1, c=1)
     for name, count in rows.items():
-        places[name] = row
-        row += threads * count
-    places |= {"center": row, "a": row + 1, "b": row + 2, "c": row + 3}
-    job.fill(**{name: memory + 4 * c * fold * row for name, row in places.items()})
-    return Plan(c, fold, m // fold, 4 * threads * c * fold, m * c < QUICK, job)
+        job.fill(**{name: memory})
+        memory += 4 * channels * count
+    return job
 
 
 class Normalisation:
     """One call of a kernel: its job, and the passes over it."""
 
     def __init__(self, x: Array, mean: Array, eps: float, **arrays: Array | None):
-        threads, columns = get_num_threads(), x.shape[-1] * folds(x.shape)
-        self.numbers = scratch("normalisation", (7 * threads + 4) * columns)
-        self.plan = plan(x.shape, threads, address(self.numbers))
-        self.job = self.plan.job.bind(x=x, mean=mean, eps=float(eps), **arrays)
+        threads, self.plan = get_num_threads(), plan(x.shape)
+        self.numbers = scratch("normalisation", self.plan.floats(threads))
+        job = prepare(self.plan, threads, address(self.numbers))
+        self.job = job.bind(x=x, mean=mean, eps=float(eps), **arrays)
 
     def sum(self, loop: Columns, shifted: bool) -> None:
         """Fill `totals` and `squares` with the two sums of a formula."""
-        self.numbers[: self.plan.sums] = 0
         self.job.fill(loop=loop.address, shifted=shifted)
-        blocks = -(-self.plan.rows // ROWS)
-        run(sum_blocks, self.job, blocks, quick=self.plan.quick)
+        run(sum_parts, self.job, self.plan.parts, quick=self.plan.quick)
 
     def for_channels(self, numbers: Any) -> None:
         run(numbers, self.job, self.plan.c, quick=True)
@@ -344,7 +359,8 @@ def backward(
         x, mean, eps, dy=dy, y=y, dz=dz, dx=dx, weight=weight, var=var,
         dweight=dweight, dbias=dbias,
     )  # fmt: skip
-    call.job.fill(center=mean if call.plan.fold == 1 else np.tile(mean, call.plan.fold))
+    fold = call.plan.fold
+    call.job.fill(center=mean if fold == 1 else np.tile(mean, fold))
     if not relu:
         call.sum(gradient_sums, shifted=False)
     elif dz is None:
