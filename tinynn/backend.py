@@ -137,6 +137,14 @@ def _load_cupy() -> Backend:
             f"backend 'cupy' finds CuPy {cupy.__version__} and {lacks} ({error}); {fix}, or choose "
             "--backend numpy"
         ) from None
+    try:
+        cupy.cuda.nvrtc.getVersion()
+    except RuntimeError as error:  # the library is looked for when it is first used
+        raise ImportError(
+            f"backend 'cupy' finds CuPy {cupy.__version__} and not NVRTC, which compiles its "
+            f"kernels ({str(error).splitlines()[0]}); pip install 'tinynn[cuda13]' brings it, or "
+            "'tinynn[cuda12]' for CUDA 12"
+        ) from None
     from tinynn.kernels import cuda
 
     return get_backend("reference").override("cupy", xp=cupy, **cuda.KERNELS)

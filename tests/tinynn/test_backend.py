@@ -95,6 +95,13 @@ def test_a_backend_introduces_itself() -> None:
     assert repr(tn.get_backend("reference")).startswith("Backend('reference', ")
 
 
+def a_cupy(count: Any, version: Any = lambda: (12, 9)) -> SimpleNamespace:
+    """What `_load_cupy` asks of CuPy."""
+    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=RuntimeError)
+    cuda = SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=version))
+    return SimpleNamespace(__version__="14.2.0", cuda=cuda)
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [
@@ -108,8 +115,15 @@ def test_cupy_without_a_driver_or_a_gpu_says_which(
     def count() -> int:
         raise RuntimeError(error)
 
-    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=RuntimeError)
-    cupy = SimpleNamespace(__version__="14.2.0", cuda=SimpleNamespace(runtime=runtime))
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(count))
     with pytest.raises(ImportError, match=rf"CuPy 14\.2\.0 and .*{told}.*backend numpy"):
+        tinynn.backend._load_cupy()
+
+
+def test_cupy_without_a_compiler_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version() -> None:
+        raise RuntimeError('Failure finding "libnvrtc.so.13"')
+
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(lambda: 1, version))
+    with pytest.raises(ImportError, match=r"not NVRTC.*libnvrtc.*pip install 'tinynn\[cuda13\]'"):
         tinynn.backend._load_cupy()
