@@ -57,12 +57,14 @@ class CapturedStep:
         self.step, self.backend = step, backend
         self.modules = list(model.modules()) if model else []
         self.recording: Recording | None = None
+        self.pool = graph_pool(backend.xp)
         self.refused = False  # it cannot be recorded
         self.begin(list(map(shape_of, example)))
 
     def begin(self, shapes: list[Any]) -> None:
         """Forget the recording: the inputs have these shapes from now on, or the mode is new."""
         self.recording, self.shapes, self.mode, self.warm = None, shapes, self.present_mode(), 0
+        self.pool.free_all_blocks()
 
     def present_mode(self) -> tuple[Any, ...]:
         """All that a recording depends on besides the shapes of its inputs."""
@@ -79,27 +81,34 @@ class CapturedStep:
             if self.warm < WARM_UP:
                 self.warm += 1
                 return self.step(*inputs)
-            try:
-                self.recording = Recording(self.step, inputs, self.backend)
-            except (RuntimeError, TypeError, MemoryError) as error:
+            reason = self.record(inputs)
+            if self.recording is None:
                 self.refused = True
+                self.pool.free_all_blocks()
                 warnings.warn(
-                    f"capture: the step cannot be recorded, so it runs launch by launch ({error})",
+                    f"capture: the step cannot be recorded, so it runs launch by launch ({reason})",
                     RuntimeWarning,
                     stacklevel=2,
                 )
                 return self.step(*inputs)
         return self.recording.replay(inputs)
 
+    def record(self, inputs: Sequence[Any]) -> str:
+        """Make the recording, or say why there is none (by words: an error would keep arrays)."""
+        try:
+            self.recording = Recording(self.step, inputs, self.backend, self.pool)
+        except (RuntimeError, TypeError, MemoryError) as error:
+            return str(error)
+        return ""
+
 
 class Recording:
     """A step as a CUDA graph, and all the memory that the graph points to."""
 
-    def __init__(self, step: Step, inputs: Sequence[Any], backend: Backend):
-        self.backend, xp = backend, backend.xp
+    def __init__(self, step: Step, inputs: Sequence[Any], backend: Backend, pool: Any):
+        self.backend, self.pool, xp = backend, pool, backend.xp
         self.inputs = [backend.asarray(array_of(x)).copy() for x in inputs]
         xp.get_default_memory_pool().free_all_blocks()  # what the warm-up used
-        self.pool = xp.cuda.MemoryPool()
         self.stream = xp.cuda.Stream(non_blocking=True)
         self.stream.wait_event(xp.cuda.get_current_stream().record())
         with self.stream, xp.cuda.using_allocator(self.pool.malloc), recorded_actions() as actions:
@@ -131,6 +140,23 @@ class Recording:
         stream.wait_event(self.stream.record())
         self.replays += 1
         return tuple(map(Tensor, kept))
+
+
+def graph_pool(xp: Any) -> Any:
+    """A pool for what a graph points to. Whoever drops the graph frees the blocks: CuPy's pools
+    keep them even when they die.
+
+    An ordinary pool that finds the device full gives back blocks that no array uses, and the part
+    of the graph that is recorded already writes there. This one raises MemoryError.
+    """
+
+    def allocate(size: int) -> Any:
+        try:
+            return xp.cuda.MemoryPointer(xp.cuda.Memory(size), 0)
+        except xp.cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(f"{size:,} bytes do not fit beside the rest: {error}") from None
+
+    return xp.cuda.MemoryPool(allocate)
 
 
 def array_of(x: Any) -> Any:

@@ -45,18 +45,43 @@ def doing(kind: str, what: str) -> None:
         raise StreamError(f"{what}: {kind} is not possible here")
 
 
+class Memory:
+    """Memory of the device, as it is taken from the driver. StreamError if it is `full`."""
+
+    full = False
+
+    def __init__(self, size: int):
+        if Memory.full:
+            raise StreamError("cudaErrorMemoryAllocation: out of memory")
+
+
+class MemoryPointer:
+    """A place in memory."""
+
+    def __init__(self, mem: Memory, offset: int):
+        self.mem = mem
+
+
 class MemoryPool:
-    """Where arrays come from within `using_allocator(pool.malloc)`."""
+    """Where arrays come from within `using_allocator(pool.malloc)`: it only counts, the double's
+    arrays are NumPy's. What it took it holds until it is told to free it."""
+
+    def __init__(self, allocator: Callable[[int], MemoryPointer] | None = None):
+        self.allocator, self.total = allocator, 0
 
     def malloc(self, size: int) -> None:
-        """Stands for the pool: the double's arrays are NumPy's."""
+        """Take memory."""
+        if self.allocator is not None:
+            self.allocator(size)
+        self.total += size
 
     def free_all_blocks(self) -> None:
-        """Nothing to give back."""
+        """Give it all back."""
+        self.total = 0
 
     def total_bytes(self) -> int:
-        """Nor to count."""
-        return 0
+        """What was taken."""
+        return self.total
 
 
 @contextmanager
@@ -76,6 +101,13 @@ class Graph:
         self.pool = weakref.ref(pool)
         self.work: list[Callable[[], Any]] = []
         self.allocated: list[tuple[np.ndarray, weakref.ref[Any]]] = []
+
+    def keep(self, host: np.ndarray, array: Any) -> None:
+        """Take memory for an array out of the pool."""
+        pool = self.pool()
+        assert pool is not None
+        pool.malloc(host.nbytes)
+        self.allocated.append((host, weakref.ref(array)))
 
     def launch(self, stream: Stream | None = None) -> None:
         """Compute everything."""
@@ -129,8 +161,9 @@ class Stream:
 NULL = Stream()
 _stream: ContextVar[Stream] = ContextVar("stream", default=NULL)
 cuda = SimpleNamespace(
-    Stream=Stream, MemoryPool=MemoryPool, using_allocator=using_allocator,
-    get_current_stream=_stream.get,
+    Stream=Stream, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
+    using_allocator=using_allocator, get_current_stream=_stream.get,
+    runtime=SimpleNamespace(CUDARuntimeError=StreamError),
     compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
 )  # fmt: skip
 
@@ -174,7 +207,7 @@ def compute(wrap: Callable[[Any], Any], function: Callable[..., Any], *args: Any
         graph.work.append(again)
         for host, array in zip(hosts, wrapped):
             poison(host)
-            graph.allocated.append((host, weakref.ref(array)))
+            graph.keep(host, array)
     return type(result)(wrapped) if several else wrapped[0]
 
 
@@ -182,7 +215,7 @@ def allocated(array: Any) -> Any:
     """An array whose memory is new, and the graph's if one is recorded."""
     graph = _graph.get()
     if graph is not None:
-        graph.allocated.append((array.host, weakref.ref(array)))
+        graph.keep(array.host, array)
     return array
 
 
