@@ -131,6 +131,8 @@ class ndarray:  # noqa: N801  # its name in CuPy
         return _compute(operator.getitem, self, index)
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        if isinstance(index, ndarray) and index.dtype.kind == "b":
+            doing("waiting", "a mask as an index")  # CuPy counts what it holds
         change(operator.setitem, self.host, _host(index), _host(value))
 
     # methods that are the same in NumPy
@@ -165,15 +167,27 @@ class ndarray:  # noqa: N801  # its name in CuPy
         return self.copy()
 
 
-def _method(name: str) -> Callable[..., Any]:
+def _check_keywords(name: str, given: Any, taken: str) -> None:
+    """NumPy's functions take more than CuPy's."""
+    if extra := set(given) - set(taken.split()):
+        raise TypeError(f"{name}() got an unexpected keyword argument {extra.pop()!r}")
+
+
+def _method(name: str, taken: str) -> Callable[..., Any]:
     def method(self: ndarray, *args: Any, **kwargs: Any) -> Any:
+        _check_keywords(name, kwargs, taken)
         return _compute(getattr(np.ndarray, name), self, *args, **kwargs)
 
     return method
 
 
-for _name in ("sum", "mean", "var", "max", "min", "argmax", "any", "all", "cumsum", "clip"):
-    setattr(ndarray, _name, _method(_name))
+METHODS = {  # and the keywords that CuPy takes; not initial= nor where=
+    "sum": "axis dtype keepdims", "mean": "axis dtype keepdims", "var": "axis dtype keepdims",
+    "max": "axis keepdims", "min": "axis keepdims", "argmax": "axis keepdims",
+    "any": "axis keepdims", "all": "axis keepdims", "cumsum": "axis", "clip": "",
+}  # fmt: skip
+for _name, _taken in METHODS.items():
+    setattr(ndarray, _name, _method(_name, _taken))
 
 
 def _operator(name: str) -> Callable[..., Any]:
@@ -200,10 +214,11 @@ for _name in ("lt", "le", "gt", "ge", "eq", "ne", "neg", "pos", "abs", "invert")
 # -- functions -----------------------------------------------------------------------------------
 
 
-def _same(function: Callable[..., Any], kind: str = "") -> Callable[..., Any]:
+def _same(function: Callable[..., Any], taken: str = "", kind: str = "") -> Callable[..., Any]:
     """NumPy's function over wrapped arrays."""
 
     def lifted(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        _check_keywords(function.__name__, kwargs, taken)
         if kind:
             doing(kind, function.__name__)
         if out is not None:
@@ -214,18 +229,37 @@ def _same(function: Callable[..., Any], kind: str = "") -> Callable[..., Any]:
     return lifted
 
 
-SAME = (
-    "exp", "log", "sqrt", "tanh", "sign", "logaddexp", "maximum", "minimum", "isnan", "isinf",
-    "isfinite", "where", "clip", "abs", "pad", "ascontiguousarray", "concatenate", "stack",
-    "split", "expand_dims", "broadcast_to", "take_along_axis", "arange", "zeros", "ones",
-    "full", "zeros_like", "ones_like", "full_like", "outer", "sum", "mean",
-    "argmax",
-)  # fmt: skip
-for _name in SAME:
-    globals()[_name] = _same(getattr(np, _name))
-count_nonzero = _same(np.count_nonzero)
-matmul = _same(np.matmul, "libraries")
-nonzero = _same(np.nonzero, "waiting")
+FUNCTIONS = {  # by the keywords that CuPy takes
+    "": (
+        "exp", "log", "sqrt", "tanh", "sign", "logaddexp", "maximum", "minimum", "isnan", "isinf",
+        "isfinite", "where", "clip", "abs", "ascontiguousarray", "broadcast_to", "outer",
+        "count_nonzero",
+    ),
+    "dtype": ("arange", "zeros", "ones", "full", "zeros_like", "ones_like", "full_like"),
+    "axis": ("split", "expand_dims", "take_along_axis"),
+    "axis dtype keepdims": ("sum", "mean"),
+    "axis keepdims": ("argmax",),
+    "constant_values": ("pad",),
+}  # fmt: skip
+for _taken, _names in FUNCTIONS.items():
+    for _name in _names:
+        globals()[_name] = _same(getattr(np, _name), _taken)
+
+
+def _join(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of many arrays one kernel of CuPy's reads a list of pointers, made on the host."""
+
+    def lifted(arrays: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(arrays) > 8:
+            doing("copying", f"{function.__name__} of {len(arrays)} arrays")
+        return _compute(function, arrays, *args, **kwargs)
+
+    return lifted
+
+
+concatenate, stack = _join(np.concatenate), _join(np.stack)
+matmul = _same(np.matmul, kind="libraries")
+nonzero = _same(np.nonzero, kind="waiting")
 add = SimpleNamespace(at=lambda a, index, b: change(np.add.at, a.host, _host(index), _host(b)))
 
 

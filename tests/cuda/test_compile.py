@@ -74,7 +74,8 @@ def test_the_run_time_compiler_takes_what_cupy_is_given(
     program = ctypes.c_void_p()
     code = source(name).encode()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), code, b"kernels.cu", 0, None, None)
-    given = [o.encode() for o in ("-std=c++17", "-ftz=true", "-arch=sm_90", *options)]
+    cupys = "-ftz=true", "-arch=sm_90", "--device-as-default-execution-space"
+    given = [o.encode() for o in ("-std=c++17", *cupys, *options)]
     failed = nvrtc.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*given))
     log = ctypes.create_string_buffer(1 << 16)
     nvrtc.nvrtcGetProgramLog(program, log)

@@ -268,7 +268,7 @@ def max_pool2d(
         candidate = padded[under_tap]
         better = (candidate > y) | (xp.isnan(candidate) & ~xp.isnan(y))
         y = xp.where(better, candidate, y)
-        tap[better] = i * kernel_size[1] + j
+        tap = xp.where(better, tap.dtype.type(i * kernel_size[1] + j), tap)
     return y, tap
 
 
