@@ -16,6 +16,7 @@ from hwr.errors import UserError
 from hwr.strings import PADDING, edit_distance, text, unpad
 from hwr.tasks.task import tasks
 from tinynn import functional as F
+from tinynn.backend import current_backend
 from tinynn.tensor import Tensor
 
 BLANK = 0  # the sign of no class; class c is sign c + 1
@@ -118,9 +119,13 @@ class Strings:
                 f"{output.shape} and the data {labels.shape}; choose a recipe of another task, or "
                 "another --model"
             )
-        check_steps(len(output), labels)
+        xp: Any = np
+        if isinstance(labels, np.ndarray):
+            check_steps(len(output), labels)
+        else:  # of a device, in a step that is recorded: the first steps' were looked at
+            xp = current_backend().xp
         lengths = (labels != PADDING).sum(1)
-        steps = np.full(len(labels), len(output))
+        steps = xp.full(len(labels), len(output))
         log_probs = F.log_softmax(output, 2)
         losses = F.ctc_loss(log_probs, labels + 1, steps, lengths, BLANK, reduction="none")
         return losses.sum() if reduction == "sum" else losses.mean()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stream_double import forbid
 
 import tinynn as tn
 from tinynn import functional as F
@@ -128,6 +129,20 @@ def test_a_single_sample_needs_no_batch(backend: Backend, logits: np.ndarray) ->
     batch = F.ctc_loss(F.log_softmax(logits, 2), TARGETS, INPUTS, LENGTHS, reduction="none")
     assert alone.shape == ()
     assert float(alone) == pytest.approx(float(batch[0]), rel=1e-6)
+
+
+def test_labels_and_lengths_that_lie_on_a_device_are_not_waited_for(
+    backend: Backend, logits: np.ndarray
+) -> None:
+    log_probs = F.log_softmax(logits, 2)
+    host = TARGETS, INPUTS, LENGTHS
+    expected = F.ctc_loss(log_probs, *host, reduction="none").numpy()
+    on_device = [backend.asarray(array) for array in host]
+    mixed = [on_device[0], *host[1:]]
+    for labelling in (on_device, mixed):
+        with forbid("waiting"):
+            losses = F.ctc_loss(log_probs, *labelling, reduction="none")
+        np.testing.assert_allclose(losses.numpy(), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

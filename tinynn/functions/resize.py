@@ -9,32 +9,40 @@ from typing import Any
 import numpy as np
 
 from tinynn.autograd import Function
-from tinynn.backend import Array
+from tinynn.backend import Array, Backend
 from tinynn.functions.conv import pair
 from tinynn.functions.math import as_tensor
 from tinynn.kernels.geometry import Pair
-from tinynn.kernels.reference import namespace
 from tinynn.tensor import Tensor
 
 MODES = ("nearest", "bilinear", "area")
+Mixing = tuple[int, int, str, bool, float | None]  # what `mixing_matrix` is given
 
 
 class Interpolate(Function):
     """Rows mixed by one matrix and columns by another; the gradient flows by their transposes."""
 
-    def __init__(self, rows: np.ndarray, columns: np.ndarray):
-        self.matrices = rows, columns
+    def __init__(self, rows: Mixing, columns: Mixing):
+        self.axes = rows, columns
 
     def forward(self, x: Array) -> Array:
-        rows, columns = (namespace(x).asarray(m, x.dtype) for m in self.matrices)
+        rows, columns = (shares(self.kernels, x.dtype, axis) for axis in self.axes)
         return self.kernels.interpolate(x, rows, columns)
 
     def backward(self, dy: Array) -> Array:
-        rows, columns = (namespace(dy).asarray(m.T, dy.dtype) for m in self.matrices)
+        rows, columns = (
+            shares(self.kernels, dy.dtype, axis, transposed=True) for axis in self.axes
+        )
         return self.kernels.interpolate(dy, rows, columns)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # where a recorded step finds them: nothing is copied to a device then
+def shares(backend: Backend, dtype: Any, axis: Mixing, transposed: bool = False) -> Array:
+    """The `mixing_matrix` of an axis as an array of a backend, or its transpose."""
+    matrix = mixing_matrix(*axis)
+    return backend.asarray(np.ascontiguousarray(matrix.T if transposed else matrix), dtype)
+
+
 def mixing_matrix(
     size: int, out: int, mode: str, align_corners: bool, scale: float | None
 ) -> np.ndarray:
@@ -47,20 +55,20 @@ def mixing_matrix(
     of the first and last pixels coincide instead.
     """
     j, step = np.arange(out), 1 / scale if scale else size / out
-    shares = np.zeros((out, size))
+    matrix = np.zeros((out, size))
     if mode == "area":
         for row, (begin, end) in enumerate(zip(j * size // out, -(-(j + 1) * size // out))):
-            shares[row, begin:end] = 1 / (end - begin)
+            matrix[row, begin:end] = 1 / (end - begin)
     elif mode == "nearest":  # in single precision, where PyTorch's products round down too
         begin = np.floor(j.astype(np.float32) * np.float32(step)).astype(int)
-        shares[j, np.minimum(begin, size - 1)] = 1
+        matrix[j, np.minimum(begin, size - 1)] = 1
     else:
         at = j * ((size - 1) / max(out - 1, 1)) if align_corners else (j + 0.5) * step - 0.5
         at = np.clip(at, 0, size - 1)
         left = at.astype(int)
-        shares[j, left] = 1 - (at - left)
-        shares[j, np.minimum(left + 1, size - 1)] += at - left
-    return shares
+        matrix[j, left] = 1 - (at - left)
+        matrix[j, np.minimum(left + 1, size - 1)] += at - left
+    return matrix
 
 
 def interpolate(
@@ -95,7 +103,6 @@ def interpolate(
         scales, size = both, (math.floor(x.shape[1] * both[0]), math.floor(x.shape[2] * both[1]))
     out = pair(size, "interpolate: size")  # type: ignore[arg-type]
     rows, columns = (
-        mixing_matrix(x.shape[1 + axis], out[axis], mode, align_corners, scales[axis])
-        for axis in (0, 1)
+        (x.shape[1 + axis], out[axis], mode, align_corners, scales[axis]) for axis in (0, 1)
     )
     return Interpolate(rows, columns)(x)
