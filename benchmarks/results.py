@@ -19,6 +19,7 @@ from hwr import command
 from hwr.errors import UserError, unknown_name
 from hwr.files import make_folder, write_atomic
 from hwr.machine import machine
+from tinynn.backend import get_backend
 from tinynn.kernels.threads import usable_cpus
 
 FOLDER = Path(__file__).parent / "results"
@@ -100,6 +101,8 @@ class Report:
         make_folder(self.path.parent)
         if self.path.is_dir() or self.path.suffix == ".png":
             raise UserError(f"--output {self.path}: choose the name of a JSON file")
+        if device := get_backend(settings.get("backend", "numpy")).device:
+            settings["device"] = device
         common = {n: getattr(args, n) for n in ("seed", "rounds", "steps") if hasattr(args, n)}
         self.settings = {"threads": list(threads), **common, **settings}
         for title, values in (("machine", machine("torch")), ("settings", self.settings)):

@@ -39,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = parser()
     p.prog, p.description = "python -m benchmarks.torch_recipe", "Train a recipe with PyTorch."
     p.add_argument("--memory-format", choices=["contiguous", "channels_last"])
+    p.add_argument("--device", choices=["cpu", "cuda"])
     typed = vars(p.parse_args(argv))
+    device = typed.pop("device", "cpu")
     layout = {"contiguous": torch.contiguous_format}.get(
         typed.pop("memory_format", "channels_last"), torch.channels_last
     )
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     loader = Loader(
         train, recipe.batch_size, seed=config.seed, normalize=normalize, shuffle=True
     )  # fmt: skip
-    model = network(recipe).to(memory_format=layout)
+    model = network(recipe).to(device, memory_format=layout)
     validation = reading_loader(config.recipe, held_out) if held_out else None
     fit(config, model, loader, validation, layout)
     correct, total = measure(model, split_loader(config, "test"), layout)
@@ -89,7 +91,7 @@ def fit(
     for epoch in range(recipe.epochs):
         model.train()
         with Progress(f"epoch {epoch + 1}/{recipe.epochs}", batches * loader.batch_size) as bar:
-            for images, labels in islice(tensors(loader, epoch, layout), batches):
+            for images, labels in islice(tensors(loader, epoch, layout, device_of(model)), batches):
                 loss = loss_of(model(images), labels)
                 optimizer.zero_grad()
                 loss.backward()
@@ -121,11 +123,19 @@ def updates(
     )
 
 
-def tensors(loader: Loader, epoch: int, layout: torch.memory_format) -> Batches:
-    """The loader's batches, images NCHW in a memory format."""
+def tensors(
+    loader: Loader, epoch: int, layout: torch.memory_format, device: torch.device
+) -> Batches:
+    """The loader's batches on a device, images NCHW in a memory format."""
     for images, labels in loader.epoch(epoch):
-        nchw = torch.from_numpy(images).permute(0, 3, 1, 2)
-        yield nchw.contiguous(memory_format=layout), torch.from_numpy(np.ascontiguousarray(labels))
+        nchw = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+        classes = torch.from_numpy(np.ascontiguousarray(labels)).to(device)
+        yield nchw.contiguous(memory_format=layout), classes
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters lie."""
+    return next(model.parameters()).device
 
 
 @torch.inference_mode()
@@ -134,7 +144,7 @@ def measure(model: nn.Module, loader: Loader, layout: torch.memory_format) -> tu
     model.eval()
     correct = sum(
         int((model(images).argmax(1) == labels).sum())
-        for images, labels in tensors(loader, 0, layout)
+        for images, labels in tensors(loader, 0, layout, device_of(model))
     )
     return correct, len(loader.dataset)
 

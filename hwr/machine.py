@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import hwr
+from tinynn.backend import current_backend
 from tinynn.kernels.threads import usable_cpus
 
 PACKAGES = ("tinynn", "numpy", "numba", "safetensors")
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Processor, load, date, commit, and the versions of what we use and of `packages`."""
+    """Processor, load, date, commit, the present backend's GPU if it has one, and the versions of
+    what we use and of `packages`."""
     found: dict[str, Any] = {"date": date.today().isoformat(), "python": platform.python_version()}
     found["system"] = f"{platform.system()} {platform.machine()}"
     found["processor"], flags = platform.processor() or platform.machine(), ""
@@ -31,6 +33,8 @@ def machine(*packages: str) -> dict[str, Any]:
         pass
     found["vectors"] = [f for f in ("avx2", "avx512f") if f in flags.split()]
     found["cores"] = usable_cpus()
+    if device := current_backend().device:
+        found["gpu"] = device
     found["load"] = round(os.getloadavg()[0], 2)
     found["commit"] = commit()
     for package in (*PACKAGES, *packages):

@@ -73,6 +73,14 @@ class Backend:
         """Whether its arrays lie on a GPU, which works while the host goes on."""
         return hasattr(self.xp, "cuda")
 
+    @property
+    def device(self) -> str | None:
+        """The name of the GPU that its arrays lie on; None where they lie in the CPU's memory."""
+        if not self.has_device:
+            return None
+        cuda = self.xp.cuda
+        return cuda.runtime.getDeviceProperties(cuda.Device().id)["name"].decode()
+
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """`values` as an array of this backend. Copies only where it must."""
         return self.xp.asarray(values, dtype)

@@ -158,12 +158,24 @@ class Stream:
         """What is queued from now on waits for an event. (The double computes in order anyway.)"""
 
 
+class Device:
+    """The one device."""
+
+    id = 0
+
+
+def properties(device: int) -> dict[str, bytes]:
+    """What `cupy.cuda.runtime.getDeviceProperties` tells, the name above all."""
+    return {"name": b"double"}
+
+
 NULL = Stream()
 _stream: ContextVar[Stream] = ContextVar("stream", default=NULL)
 cuda = SimpleNamespace(
     Stream=Stream, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
     using_allocator=using_allocator, get_current_stream=_stream.get,
-    runtime=SimpleNamespace(CUDARuntimeError=StreamError),
+    Device=Device,
+    runtime=SimpleNamespace(CUDARuntimeError=StreamError, getDeviceProperties=properties),
     compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
 )  # fmt: skip
 

@@ -90,6 +90,8 @@ def test_kernels_and_arrays_are_used_as_they_can_be() -> None:
     assert hasattr(cupy.RawKernel, "max_dynamic_shared_size_bytes")
     assert words(cupy.add.at) >= {"a", "indices", "b"}
     assert hasattr(cupy.cuda.MemoryPointer, "ptr")
+    assert hasattr(cupy.cuda.Device, "id")
+    assert words(cupy.cuda.runtime.getDeviceProperties) >= {"device"}
     assert cupy.ndarray.__module__.partition(".")[0] == "cupy"  # see reference.namespace
     assert not hasattr(cupy.ndarray, "__hash__") or cupy.ndarray.__hash__ is None
     assert hasattr(cupy.random.default_rng, "__call__")  # noqa: B004

@@ -19,6 +19,7 @@ from hwr.data.augment import PRESETS
 from hwr.data.device_loader import DeviceLoader
 from hwr.data.warp import warp
 from hwr.interrupts import Interrupted
+from hwr.machine import machine
 from hwr.options import configure, parser
 from hwr.run import Run, prepare
 from hwr.train import fit, train_step
@@ -148,6 +149,12 @@ def test_keywords_that_cupy_lacks_are_refused() -> None:
 
 def test_memory_is_not_zero_by_chance() -> None:
     assert np.isnan(xp.empty(3, np.float32).get()).all()
+
+
+def test_the_device_is_named() -> None:
+    with tn.use_backend("double") as backend:
+        assert backend.device == machine()["gpu"] == "double"
+    assert "gpu" not in machine()
 
 
 # -- the engine on it ----------------------------------------------------------------------------
