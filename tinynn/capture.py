@@ -18,6 +18,7 @@ On the CPU there is nothing to launch, and `capture` returns the step as it is.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -54,17 +55,25 @@ class CapturedStep:
     """What `capture` returns on a GPU. `recording` is None while steps run as they are."""
 
     def __init__(self, step: Step, example: Sequence[Any], model: Module | None, backend: Backend):
-        self.step, self.backend = step, backend
-        self.modules = list(model.modules()) if model else []
+        self.step, self.backend, self.pool = step, backend, graph_pool(backend.xp)
         self.recording: Recording | None = None
-        self.pool = graph_pool(backend.xp)
+        self.modules = list(model.modules()) if model else []
         self.refused = False  # it cannot be recorded
         self.begin(list(map(shape_of, example)))
 
     def begin(self, shapes: list[Any]) -> None:
-        """Forget the recording: the inputs have these shapes from now on, or the mode is new."""
-        self.recording, self.shapes, self.mode, self.warm = None, shapes, self.present_mode(), 0
+        """Begin anew: the inputs have these shapes from now on, or the mode is new."""
+        self.forget()
+        self.shapes, self.mode, self.warm = shapes, self.present_mode(), 0
+
+    def forget(self) -> None:
+        """Drop the recording and its memory."""
+        self.recording = None
         self.pool.free_all_blocks()
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            self.forget()
 
     def present_mode(self) -> tuple[Any, ...]:
         """All that a recording depends on besides the shapes of its inputs."""
@@ -84,7 +93,7 @@ class CapturedStep:
             reason = self.record(inputs)
             if self.recording is None:
                 self.refused = True
-                self.pool.free_all_blocks()
+                self.forget()
                 warnings.warn(
                     f"capture: the step cannot be recorded, so it runs launch by launch ({reason})",
                     RuntimeWarning,

@@ -140,12 +140,20 @@ def test_a_shorter_batch_runs_eagerly_and_other_shapes_and_modes_are_recorded_an
     assert second not in (None, first)
     for training in (eager, captured):
         training.model[4].eval()  # no dropout
-    assert step.pool.total_bytes() > 0
-    train(1, size=4)
-    if device == "emulated":  # on a GPU what an array of ours still holds stays
-        assert step.pool.total_bytes() == 0
-    train(WARM_UP, size=4)
+    train(WARM_UP + 1, size=4)
     assert step.recording not in (None, first, second)
+
+
+def test_a_recording_gives_its_memory_back() -> None:
+    with tn.use_backend("double"):
+        step: Any = tn.capture(lambda x: (tn.Tensor(x) * 2,), (np.ones(3, np.float32),))
+        for size in (3, 4):
+            for i in range(WARM_UP + 1):
+                step(np.ones(size, np.float32))
+                assert (step.pool.total_bytes() > 0) == (i == WARM_UP)
+        pool = step.pool
+        del step
+        assert pool.total_bytes() == 0
 
 
 def test_a_step_that_does_not_fit_into_memory_twice_runs_eagerly(
