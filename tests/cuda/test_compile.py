@@ -66,15 +66,16 @@ NVRTC = find_nvrtc()
 
 
 @pytest.mark.skipif(NVRTC is None, reason="NVRTC is not installed")
+@pytest.mark.parametrize("gpu", ["sm_80", "sm_90"])
 @pytest.mark.parametrize(("name", "options"), builds())
 def test_the_run_time_compiler_takes_what_cupy_is_given(
-    name: str, options: tuple[str, ...]
+    name: str, options: tuple[str, ...], gpu: str
 ) -> None:
     nvrtc = ctypes.CDLL(str(NVRTC))
     program = ctypes.c_void_p()
     code = source(name).encode()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), code, b"kernels.cu", 0, None, None)
-    cupys = "-ftz=true", "-arch=sm_90", "--device-as-default-execution-space"
+    cupys = "-ftz=true", f"-arch={gpu}", "--device-as-default-execution-space"
     given = [o.encode() for o in ("-std=c++17", *cupys, *options)]
     failed = nvrtc.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*given))
     log = ctypes.create_string_buffer(1 << 16)
