@@ -50,8 +50,20 @@ def load_emulated() -> Backend:
 tinynn.backend._LOADERS |= {"double": load_double, "emulated": load_emulated}
 set_float32_matmul_precision("highest")  # what tolerances are for
 BACKENDS: list[Any] = ["reference", "numpy", "double"]
+DEVICES: list[Any] = ["emulated"]  # that compute by the CUDA kernels
 if importlib.util.find_spec("cupy"):
-    BACKENDS.append(pytest.param("cupy", marks=pytest.mark.gpu))
+    for found in (BACKENDS, DEVICES):
+        found.append(pytest.param("cupy", marks=pytest.mark.gpu))
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    """The name of each backend with CUDA kernels, if it can be had here."""
+    try:
+        get_backend(request.param)
+    except ImportError as error:  # no compiler, no GPU
+        pytest.skip(str(error))
+    return request.param
 
 
 @pytest.fixture(params=BACKENDS)

@@ -1,6 +1,5 @@
 """A captured step does what it does eagerly, bit for bit, on the strict double of CuPy."""
 
-import importlib.util
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -14,7 +13,6 @@ import stream_double
 import tinynn as tn
 from tinynn import functional as F
 from tinynn import nn, optim
-from tinynn.backend import get_backend
 from tinynn.capture import KEPT, WARM_UP, CapturedStep
 from tinynn.kernels.cuda_launch import source
 
@@ -26,20 +24,7 @@ OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
     "Adagrad": optim.Adagrad,
     "Adadelta": optim.Adadelta,
 }
-DEVICES: list[Any] = ["emulated"]
-if importlib.util.find_spec("cupy"):
-    DEVICES.append(pytest.param("cupy", marks=pytest.mark.gpu))
 Batch = tuple[np.ndarray, np.ndarray]
-
-
-@pytest.fixture(params=DEVICES)
-def device(request: pytest.FixtureRequest) -> str:
-    """The name of each backend with a device, if it can be had here."""
-    try:
-        get_backend(request.param)
-    except ImportError as error:
-        pytest.skip(str(error))
-    return request.param
 
 
 def batches(count: int, rows: int = 2, size: int = 6) -> list[Batch]:

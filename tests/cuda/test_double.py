@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import cupy_double as xp
-import emulator
 import numpy as np
 import pytest
 from stream_double import MemoryPool, Stream, StreamError, forbid
@@ -26,7 +25,7 @@ from hwr.train import fit, train_step
 from tinynn.backend import get_backend
 
 
-def device(*shape: int) -> Any:
+def an_array(*shape: int) -> Any:
     return xp.asarray(np.random.default_rng(0).standard_normal(shape).astype(np.float32))
 
 
@@ -48,11 +47,11 @@ def device(*shape: int) -> Any:
 )
 def test_host_and_device_never_mix(mix: Callable[[Any], Any]) -> None:
     with pytest.raises(TypeError):
-        mix(device(3))
+        mix(an_array(3))
 
 
 def test_reductions_and_elements_stay_on_the_device() -> None:
-    a = device(2, 3)
+    a = an_array(2, 3)
     for value in (a.sum(), a.max(), a[0, 1], a.argmax(), xp.count_nonzero(a)):
         assert isinstance(value, xp.ndarray)
         assert value.shape == ()
@@ -69,8 +68,8 @@ def test_reductions_and_elements_stay_on_the_device() -> None:
         xp.asnumpy,
         repr,
         lambda a: a.item(),
-        lambda a: device(3)[device(3) > 0],
-        lambda a: device(3).__setitem__(device(3) > 0, 1),
+        lambda a: an_array(3)[an_array(3) > 0],
+        lambda a: an_array(3).__setitem__(an_array(3) > 0, 1),
     ],
 )
 def test_waiting_is_seen(wait: Callable[[Any], Any]) -> None:
@@ -144,7 +143,7 @@ def test_a_graph_needs_a_pool_and_a_stream_of_its_own() -> None:
 
 def test_keywords_that_cupy_lacks_are_refused() -> None:
     with pytest.raises(TypeError, match="initial"):
-        device(3).max(initial=0)
+        an_array(3).max(initial=0)
 
 
 def test_memory_is_not_zero_by_chance() -> None:
@@ -186,19 +185,20 @@ def test_a_device_s_batches_are_the_host_s(monkeypatch: pytest.MonkeyPatch) -> N
     dataset = hwr.data.load("mnist", split="test").subset(range(20))
     for augment in (None, PRESETS["affine"], PRESETS["elastic"]):
         host = Loader(dataset, 8, augment=augment, **options)
-        device = DeviceLoader(dataset, 8, augment=augment, backend=get_backend("double"), **options)
-        for (images, labels), (expected, truths) in zip(device.epoch(1, 1), host.epoch(1, 1)):
+        on_device = DeviceLoader(
+            dataset, 8, augment=augment, backend=get_backend("double"), **options
+        )
+        for (images, labels), (expected, truths) in zip(on_device.epoch(1, 1), host.epoch(1, 1)):
             np.testing.assert_array_equal(labels, truths)
             level = 0 if augment is None else 1.01 / 255 / 0.3
             np.testing.assert_allclose(images.get(), expected, atol=level, rtol=0)
             assert images.dtype == np.float32
 
 
-@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
-def test_training_captured_is_training(tmp_path: Path) -> None:
+def test_training_captured_is_training(tmp_path: Path, device: str) -> None:
     states = []
     for how in ((), ("--no-capture",)):
-        with tn.use_backend("emulated"):
+        with tn.use_backend(device):
             sizes = "--batch-size", "4", "--train-size", "22", "--epochs", "1"
             run = a_run(*sizes, "--model", "mlp", "--augment", "affine", "--ema-decay", "0.9", *how)
             folder = tmp_path / str(len(how))
@@ -210,10 +210,9 @@ def test_training_captured_is_training(tmp_path: Path) -> None:
         np.testing.assert_array_equal(states[0][2][name], expected, err_msg=name)
 
 
-@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
-def test_the_paper_s_network_learns_the_same_from_the_cuda_kernels() -> None:
+def test_the_paper_s_network_learns_the_same_from_the_cuda_kernels(device: str) -> None:
     weights = []
-    for backend in ("reference", "emulated"):
+    for backend in ("reference", device):
         with tn.use_backend(backend):
             run = a_run("--batch-size", "4")
             run.model.train()

@@ -5,7 +5,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import emulator
 import numpy as np
 import pytest
 from stream_double import forbid
@@ -18,7 +17,7 @@ from hwr.recipes import Recipe, recipes
 from hwr.tasks import tasks
 from hwr.train import train_step
 from tinynn import functional as F
-from tinynn.capture import Recording, graph_pool
+from tinynn.capture import WARM_UP, Recording, graph_pool
 
 
 def different() -> Iterator[Any]:
@@ -69,15 +68,19 @@ def test_a_step_waits_for_nothing(recipe: Recipe) -> None:
         assert len(read) == 2
 
 
-@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
 @each_recipe
-def test_a_step_can_be_recorded(recipe: Recipe) -> None:
+def test_a_step_can_be_recorded(recipe: Recipe, device: str) -> None:
     images, labels = a_batch(recipe)
-    with tn.use_backend("emulated") as backend:
+    with tn.use_backend(device) as backend:
         run = a_run(recipe, images)
-        if recipe.patches:  # the step before has moved the shares that make them smaller
+        if device == "cupy":  # compile; an emulator would take minutes
+            for _ in range(WARM_UP):
+                train_step(run, images, labels)
+        elif recipe.patches:  # the step before has moved the shares that make them smaller
             F.interpolate(np.zeros((1, 115, 115, 1), np.float32), SMALL, mode="bilinear")
         step, pool = partial(train_step, run), graph_pool(backend.xp)
         recording = Recording(step, (images, labels), backend, pool)
         assert len(recording.outputs) == 2
-        assert recording.graph.work
+        if device == "cupy":
+            loss, _ = recording.replay((images, labels))
+            assert np.isfinite(loss.item())
