@@ -129,6 +129,39 @@ def test_a_shorter_batch_runs_eagerly_and_other_shapes_and_modes_are_recorded_an
     assert step.recording not in (None, first, second)
 
 
+def recurrent_losses(drawn: list[Batch], device: str, captured: bool) -> list[float]:
+    """Those of a small recurrent network, trained by the CTC loss on these batches."""
+    with tn.use_backend(device) as backend:
+        g = np.random.default_rng(1)
+        rnn, fc = nn.RNN(3, 4, generator=g), nn.Linear(4, 4, generator=g)
+        optimizer = optim.SGD([*rnn.parameters(), *fc.parameters()], 0.1)
+        lengths = [backend.xp.full(2, n) for n in (5, 2)]
+
+        def update(x: Any, labels: Any) -> tuple[tn.Tensor]:
+            log_probs = F.log_softmax(fc(rnn(tn.Tensor(x))[0]), 2)
+            loss = F.ctc_loss(log_probs, labels, *lengths)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return (loss,)
+
+        step: Any = tn.capture(update, drawn[0]) if captured else update
+        losses = [step(*batch)[0].item() for batch in drawn]
+        assert not captured or step.recording.replays == len(drawn) - WARM_UP
+        return losses
+
+
+def test_a_recurrent_network_s_ctc_loss_is_replayed(device: str) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [
+        (rng.standard_normal((5, 2, 3)).astype(np.float32), rng.integers(1, 4, (2, 2)))
+        for _ in range(WARM_UP + 2)
+    ]
+    losses = recurrent_losses(drawn, device, captured=False)
+    assert losses == recurrent_losses(drawn, device, captured=True)
+    assert len(set(losses)) == len(drawn)
+
+
 def test_a_recording_gives_its_memory_back() -> None:
     with tn.use_backend("double"):
         step: Any = tn.capture(lambda x: (tn.Tensor(x) * 2,), (np.ones(3, np.float32),))
