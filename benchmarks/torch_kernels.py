@@ -168,6 +168,20 @@ def batch_norm(case: Case) -> Step:
     return lambda: normalised(case, *given)
 
 
+@op("update_running_statistics")
+def update_running_statistics(case: Case) -> Step:
+    unbias, momentum = case.options["count"] / (case.options["count"] - 1), case.options["momentum"]
+    running_mean, running_var, mean, var = (
+        case[n] for n in ("running_mean", "running_var", "mean", "var")
+    )
+
+    def step() -> None:
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(var * unbias, momentum)
+
+    return step
+
+
 @op("batch_norm_grad")
 def batch_norm_grad(case: Case) -> Step:
     inputs = [case["x"], case["weight"], torch.zeros_like(case["weight"])]

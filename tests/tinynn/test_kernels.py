@@ -214,6 +214,13 @@ def batch_norm(draw: Draw) -> Arguments:
     return [x, draw.normal(c), draw.normal(c), residual, draw.flag(), draw.choice([1e-5, 0.1])]
 
 
+@cases(ELEMENTWISE)
+def update_running_statistics(draw: Draw) -> Arguments:
+    c = draw.choice([1, 3, 300])
+    arrays = draw.normal(c), draw.positive(c), draw.normal(c), draw.positive(c)
+    return [*arrays, draw.choice([0.0, 0.1, 1.0]), draw.integer(2, 50)]
+
+
 @cases(NORMALISED)
 def batch_norm_inference(draw: Draw) -> Arguments:
     x, weight, bias, *rest = batch_norm(draw)

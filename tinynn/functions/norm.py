@@ -124,9 +124,9 @@ def batch_norm(
     function = BatchNorm(relu, eps)
     y = function(x, w, b, residual)
     if running_mean is not None and running_var is not None:
-        unbiased = function.var * (count / (count - 1))
-        running_mean.data += momentum * (function.mean - running_mean.data)
-        running_var.data += momentum * (unbiased - running_var.data)
+        running = running_mean.data, running_var.data
+        update = function.kernels.update_running_statistics
+        update(*running, function.mean, function.var, momentum, count)
     return y
 
 

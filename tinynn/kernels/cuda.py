@@ -32,6 +32,7 @@ KERNELS: dict[str, Any] = {
     "global_avg_pool2d": cuda_pool.global_avg_pool2d,
     "global_avg_pool2d_grad": cuda_pool.global_avg_pool2d_grad,
     "batch_norm": cuda_norm.batch_norm,
+    "update_running_statistics": cuda_norm.update_running_statistics,
     "batch_norm_grad": cuda_norm.batch_norm_grad,
     "batch_norm_inference": cuda_norm.batch_norm_inference,
     "batch_norm_inference_grad": cuda_norm.batch_norm_inference_grad,

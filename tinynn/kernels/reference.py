@@ -408,6 +408,18 @@ def batch_norm(
 
 
 @kernel
+def update_running_statistics(
+    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
+) -> None:
+    """running <- (1 - momentum) running + momentum batch, in place. All (C,).
+
+    Of the variance the unbiased one is averaged: `var` times count / (count - 1).
+    """
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * (count / (count - 1)) - running_var)
+
+
+@kernel
 def batch_norm_grad(
     dy: Array,
     x: Array,

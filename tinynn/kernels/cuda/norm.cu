@@ -68,6 +68,14 @@ extern "C" __global__ void finish_statistics(const double* partial, float* mean,
   var[c] = static_cast<float>(variance < 0 ? 0 : variance);  // a NaN stays one
 }
 
+extern "C" __global__ void update_running_statistics(float* running_mean, float* running_var,
+                                                     const float* mean, const float* var,
+                                                     int channels, float momentum, float unbias) {
+  CHANNEL(channels);
+  running_mean[c] += momentum * (mean[c] - running_mean[c]);
+  running_var[c] += momentum * (var[c] * unbias - running_var[c]);
+}
+
 extern "C" __global__ void normalize(const float* x, const float* weight, const float* bias,
                                      const float* mean, const float* var, const float* residual,
                                      float* y, int n, int channels, float eps, int relu,
