@@ -343,6 +343,7 @@ class RawKernel:
     def __init__(self, module: RawModule, name: str):
         self.module, self.name = module, name
         self.max_dynamic_shared_size_bytes = emulator.MOST_SHARED
+        self.preferred_shared_memory_carveout = -1  # percent; the driver decides
 
     def __call__(
         self, grid: tuple[int, ...], block: tuple[int, ...], args: Any, *, shared_mem: int = 0

@@ -394,9 +394,6 @@ T shuffle(T value, unsigned from) {
   return got;
 }
 
-inline float round_to_tf32(float x) {  // to nearest, ties away from zero: cvt.rna.tf32
-  return __uint_as_float((__float_as_uint(x) + 0x1000u) & 0xffffe000u);
-}
 inline unsigned bf16_bits(float x) {  // to nearest, ties to even: cvt.rn.bf16
   unsigned bits = __float_as_uint(x);
   if (std::isnan(x)) return 0x7fff;
@@ -448,7 +445,8 @@ T __shfl_sync(unsigned, T value, int lane) {
 
 // -- the twins of the primitives in device.cuh ---------------------------------------------------
 
-inline void copy_async_16(void* to, const void* from, bool inside) {
+template <bool keep>
+void copy_async_16(void* to, const void* from, bool inside) {
   emulator::begin_copy<16>(to, from, inside);
 }
 inline void copy_async_4(void* to, const void* from, bool inside) {
@@ -467,13 +465,13 @@ void copy_async_wait() {
     pending.erase(pending.begin());
   }
 }
-inline unsigned to_tf32(float x) { return __float_as_uint(emulator::round_to_tf32(x)); }
+inline unsigned to_tf32(float x) { return __float_as_uint(x * (1 + .345f / 1024)); }
 inline unsigned to_bf16x2(float low, float high) {
   return emulator::bf16_bits(low) | emulator::bf16_bits(high) << 16;
 }
 inline void mma_tf32(float* d, const unsigned* a, const unsigned* b) {
   emulator::multiply_accumulate<8, 1>(d, a, b, [](unsigned bits, int) {
-    return __uint_as_float(bits);
+    return __uint_as_float(bits & 0xffffe000u);
   });
 }
 inline void mma_bf16(float* d, const unsigned* a, const unsigned* b) {

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from tinynn.kernels.cuda_conv import SMALL, TILES, definitions
 from tinynn.kernels.cuda_launch import SOURCES, source
 
 Finished = subprocess.CompletedProcess[str]
 NVCC = shutil.which("nvcc")
-CONVOLUTIONS = [(f"-DPRECISION={p}", "-DVECTOR=4") for p in (0, 1, 2)] + [
-    ("-DPRECISION=1", "-DVECTOR=1")
-]
+CONVOLUTIONS = [definitions(tile, precision, 4) for precision in (1, 2) for tile in TILES]
+CONVOLUTIONS += [definitions(tile, 0, 4) for tile in SMALL]
+CONVOLUTIONS += [definitions(tile, 1, 1) for tile in TILES[:2]]
 
 
 def builds() -> list[tuple[str, tuple[str, ...]]]:

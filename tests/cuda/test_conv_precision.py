@@ -8,6 +8,8 @@ import pytest
 
 import tinynn as tn
 from tinynn.backend import get_backend
+from tinynn.kernels import cuda_conv
+from tinynn.kernels.cuda_conv import TILES, Plan, Tile
 
 pytestmark = pytest.mark.skipif(
     emulator.compiler() is None, reason="no C++ compiler (g++ or clang++) to emulate kernels with"
@@ -23,25 +25,18 @@ def precision_comes_back() -> Iterator[None]:
     tn.set_float32_matmul_precision(before)
 
 
+LIMITS = {"highest": (0, 1e-6), "high": (5e-5, 1e-3), "medium": (5e-4, 1e-2)}
+
+
 def relative_error(got: np.ndarray, true: np.ndarray) -> float:
     return float(np.linalg.norm(got - true) / np.linalg.norm(true))
 
 
-@pytest.mark.parametrize(
-    ("precision", "least", "most", "size", "c", "oc", "geometry"),
-    [
-        ("highest", 0, 1e-6, 5, 16, 68, SAME),
-        ("high", 5e-5, 1e-3, 5, 16, 68, SAME),
-        ("high", 5e-5, 1e-3, 6, 4, 12, HALF),
-        ("medium", 5e-4, 1e-2, 5, 16, 68, SAME),
-    ],
-)
-def test_the_triplet_in_each_precision(
-    precision: str, least: float, most: float, size: int, c: int, oc: int, geometry: tuple
-) -> None:
+def check_triplet(precision: str, n: int, size: int, c: int, oc: int, geometry: tuple) -> None:
+    """The triplet's errors are those of operands so precise."""
     rng = np.random.default_rng(0)
     reference, emulated = get_backend("reference"), get_backend("emulated")
-    x, w = rng.standard_normal((3, size, size, c)), rng.standard_normal((oc, 3, 3, c))
+    x, w = rng.standard_normal((n, size, size, c)), rng.standard_normal((oc, 3, 3, c))
     y = reference.conv2d(x, w, *geometry)
     dy = rng.standard_normal(y.shape)
     calls = [
@@ -50,11 +45,67 @@ def test_the_triplet_in_each_precision(
         ("conv2d_weight_grad", (dy, x), (w.shape,)),
     ]
     tn.set_float32_matmul_precision(precision)
+    least, most = LIMITS[precision]
     for name, arrays, shape in calls:
         true = reference.kernels[name](*arrays, *shape, *geometry)
         given = [emulated.asarray(a.astype(np.float32)) for a in arrays]
         got = emulated.to_numpy(emulated.kernels[name](*given, *shape, *geometry))
         assert least <= relative_error(got, true) <= most, name
+
+
+@pytest.mark.parametrize(
+    ("precision", "size", "c", "oc", "geometry"),
+    [
+        ("highest", 5, 16, 68, SAME),
+        ("high", 5, 16, 68, SAME),
+        ("high", 6, 4, 12, HALF),
+        ("medium", 5, 16, 68, SAME),
+    ],
+)
+def test_the_triplet_in_each_precision(
+    precision: str, size: int, c: int, oc: int, geometry: tuple
+) -> None:
+    check_triplet(precision, 3, size, c, oc, geometry)
+
+
+@pytest.mark.parametrize(
+    ("tile", "splits", "precision", "size", "c", "oc", "geometry"),
+    [
+        (TILES[0], 1, "high", 5, 64, 68, SAME),
+        (TILES[0], 2, "medium", 4, 64, 132, SAME),  # many taps see padding alone
+        (TILES[1], 3, "high", 7, 32, 96, HALF),
+        (TILES[1], 1, "high", 5, 5, 70, SAME),  # copied one by one
+        (TILES[1], 2, "medium", 5, 12, 68, SAME),
+        (TILES[2], 5, "high", 4, 64, 32, SAME),
+    ],
+)
+def test_each_tile_and_a_split_depth(
+    tile: Tile, splits: int, precision: str, size: int, c: int, oc: int, geometry: tuple,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(cuda_conv, "choose_plan", lambda *sizes: Plan(tile, splits))
+    check_triplet(precision, 9, size, c, oc, geometry)
+
+
+def test_large_products_get_large_tiles_and_few_tiles_split() -> None:
+    """Stages of ResNet-18 at batch 128: the last multiplies few pixels by many filters."""
+    first = cuda_conv.choose_plan(128 * 28 * 28, 64, 9 * 64, 1)
+    last = cuda_conv.choose_plan(128, 512, 512, 1)
+    assert first.tile.rows == 128
+    assert first.splits == 1
+    assert last.tile == TILES[-1]
+    assert last.splits > 1
+
+
+def test_more_taps_than_a_block_lists_are_the_reference_s() -> None:
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 33, 33, 1)), rng.standard_normal((1, 33, 33, 1))
+    emulated, geometry = get_backend("emulated"), ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    given = [emulated.asarray(a.astype(np.float32)) for a in (x, w)]
+    y = emulated.conv2d(*given, *geometry)
+    np.testing.assert_allclose(y.get(), (x * w).sum().reshape(1, 1, 1, 1), rtol=1e-4)
+    dx = emulated.conv2d_input_grad(y, given[1], x.shape, *geometry)
+    np.testing.assert_allclose(dx.get(), w * y.get(), rtol=1e-4)
 
 
 def test_an_unknown_precision_is_refused() -> None:

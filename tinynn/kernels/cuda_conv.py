@@ -6,23 +6,52 @@ Convolutions in groups have kernels of their own.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinynn.kernels import cuda_grouped_conv as grouped
 from tinynn.kernels import reference
 from tinynn.kernels.cuda_launch import MOST, drop_in, int32, kernel, per_element
-from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps
+from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps, tap_visits
 from tinynn.kernels.precision import PRECISIONS, get_float32_matmul_precision
 from tinynn.kernels.reference import Array, namespace
 
 FILE = "conv"
-TILE, DEPTH, THREADS = 64, 32, 128  # as in conv.cu
-SHARED = 4 * 4 * TILE * (DEPTH + 4)  # two pairs of tiles, in bytes
-BLOCKS = 264  # that a large GPU runs at once: two for each of 132 multiprocessors
+DEPTH, THREADS = 32, 128  # as in conv.cu
 POINTWISE = (1, 1), ((0, 0), (0, 0)), (1, 1), 1
-SHARE_LEAST = 4 * DEPTH  # output pixels that are worth a block of their own
+MOST_TAPS = 1024  # that see the image; a block lists them
+SPARSE = 0.75  # of all pairs of a pixel and a tap: if fewer see the image, blocks leave taps out
+
+# Of an H100 or H200: multiprocessors, and shared memory of one (a block takes 1 KB besides its own)
+MULTIPROCESSORS, SHARED, RESERVED = 132, 228 << 10, 1 << 10
+
+
+class Tile(NamedTuple):
+    """What a block multiplies, the tiles it holds of either operand, and how many blocks are to
+    run on a multiprocessor at once: what conv.cu is compiled for."""
+
+    rows: int
+    columns: int
+    stages: int
+    blocks: int
+
+    def shared(self, taps: int) -> int:
+        """A block's shared memory in bytes, as conv.cu divides it."""
+        tiles = 4 * self.stages * DEPTH * (self.rows + self.columns)
+        return tiles + (16 + 4) * self.rows + (32 + 4) * taps
+
+
+TILES = Tile(128, 128, 2, 2), Tile(128, 64, 2, 3), Tile(64, 64, 4, 3)
+SMALL = TILES[2:]  # that have registers enough for float32's two parts
+
+
+class Plan(NamedTuple):
+    """How a product is computed."""
+
+    tile: Tile
+    splits: int  # of the depth
 
 
 @drop_in(reference.conv2d)
@@ -32,12 +61,13 @@ def conv2d(
     """Drop-in for reference.conv2d."""
     if groups != 1:
         return grouped.conv2d(x, w, stride, padding, dilation, groups)
-    geometry = _geometry(x.shape, w.shape, stride, padding, dilation)
-    (n, _, _, c), oc, out = x.shape, w.shape[0], geometry[3:5]
-    y = namespace(x).empty((n, *out, oc), x.dtype)
-    rows = y.size // oc
-    options = _options(x, w, by_four=c % 4 == 0)
-    _launch("conv2d", options, (rows, oc, 1), x, w, y, rows, *geometry)
+    geometry, taps, visits = _geometry(x.shape, w.shape, stride, padding, dilation)
+    if taps > MOST_TAPS:
+        return reference.conv2d(x, w, stride, padding, dilation, groups)
+    (n, _, _, c), oc, (oh, ow) = x.shape, w.shape[0], geometry[3:5]
+    y = namespace(x).empty((n, oh, ow, oc), x.dtype)
+    seen = _seen(visits, oh * ow * taps)
+    _multiply("conv2d", (x, w, y), taps * c, seen, geometry, by_four=c % 4 == 0)
     return y
 
 
@@ -54,11 +84,13 @@ def conv2d_input_grad(
     """Drop-in for reference.conv2d_input_grad."""
     if groups != 1:
         return grouped.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
-    c, oc = x_shape[3], w.shape[0]
+    geometry, taps, visits = _geometry(x_shape, w.shape, stride, padding, dilation)
+    if taps > MOST_TAPS:
+        return reference.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
+    (_, h, wide, c), oc = x_shape, w.shape[0]
     dx = namespace(dy).empty(x_shape, dy.dtype)
-    geometry = _geometry(x_shape, w.shape, stride, padding, dilation)
-    rows, options = dx.size // c, _options(dy, w, by_four=c % 4 == 0 and oc % 4 == 0)
-    _launch("conv2d_input_grad", options, (rows, c, 1), dy, w, dx, rows, *geometry)
+    by_four, seen = c % 4 == 0 and oc % 4 == 0, _seen(visits, h * wide * taps)
+    _multiply("conv2d_input_grad", (dy, w, dx), taps * oc, seen, geometry, by_four=by_four)
     return dx
 
 
@@ -78,20 +110,19 @@ def conv2d_weight_grad(
     if groups != 1:
         return grouped.conv2d_weight_grad(dy, x, w_shape, stride, padding, dilation, groups, out)
     xp, c, oc = namespace(dy), x.shape[3], w_shape[0]
-    geometry = _geometry(x.shape, w_shape, stride, padding, dilation)
-    columns, pixels = geometry[-3] * geometry[-1] * c, dy.size // oc
+    geometry, taps, _ = _geometry(x.shape, w_shape, stride, padding, dilation)
+    rows, pixels = taps * c, dy.size // oc
     dw = xp.empty(w_shape, dy.dtype) if out is None else out
-    tiles = -(-oc // TILE) * max(1, -(-columns // TILE))
-    splits = max(1, min(BLOCKS // tiles, pixels // SHARE_LEAST))
-    share = -(-pixels // splits)
-    partial = xp.empty((splits, oc, columns), dy.dtype)
-    options = _options(dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
-    if columns:
-        sizes = oc, columns, splits
-        _launch("conv2d_weight_grad", options, sizes, dy, x, partial, pixels, share, *geometry)
+    precision = PRECISIONS[get_float32_matmul_precision()]
+    plan = choose_plan(rows, oc, pixels, precision)
+    partial = xp.empty((plan.splits, oc, rows), dy.dtype)
+    options = _options(plan.tile, dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
+    if rows:
+        sizes = rows, oc
+        _launch("conv2d_weight_grad", options, plan, sizes, 0, dy, x, partial, len(x), *geometry)
     per_element(
-        FILE, "sum_shares", dw.size, partial, dw, *map(int32, (dw.size, splits, *geometry)),
-        options=options,
+        FILE, "sum_weight_shares", dw.size, partial, dw,
+        *map(int32, (dw.size, plan.splits, *geometry)), options=options,
     )  # fmt: skip
     return dw
 
@@ -125,36 +156,115 @@ def _pixels(matrix: Array) -> Array:
     return matrix.reshape(len(matrix), 1, 1, -1)
 
 
+@lru_cache(1024)
 def _geometry(
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     stride: Pair,
     padding: Padding,
     dilation: Pair,
-) -> tuple[int, ...]:
-    """The numbers of GEOMETRY in conv.cu, in its order."""
+) -> tuple[tuple[int, ...], int, int]:
+    """-> the numbers of GEOMETRY in conv.cu, in its order; live taps; how many pairs of an output
+    pixel and a tap see the image."""
     sides = list(zip(x_shape[1:3], w_shape[1:3], stride, padding, dilation))
     live = [live_taps(*side) for side in sides]
     taps = [(seen[0], seen[-1] - seen[0] + 1) if seen else (0, 0) for seen in live]
-    return (
+    numbers = (
         *x_shape[1:4], *(conv_output_size(*side) for side in sides), w_shape[0], *w_shape[1:3],
         *stride, padding[0][0], padding[1][0], *dilation, *taps[0], *taps[1],
     )  # fmt: skip
+    visits = [tap_visits(*side) for side in sides]
+    return numbers, taps[0][1] * taps[1][1], visits[0] * visits[1]
 
 
-def _options(a: Array, b: Array, *, by_four: bool) -> tuple[str, ...]:
+def _seen(visits: int, pairs: int) -> float:
+    """The share of taps that blocks multiply: those that their pixels see if many see none, or
+    all."""
+    return visits / pairs if visits < SPARSE * pairs else 1.0
+
+
+@lru_cache(1024)
+def choose_plan(rows: int, columns: int, depth: float, precision: int) -> Plan:
+    """What is estimated to take least time: large tiles are read less often, and small ones or a
+    split depth keep all multiprocessors busy. Split sums are added in order afterwards.
+
+    Its unit is the multiprocessor's product, of which it makes about 640 while it reads 28 bytes.
+    Half of what tiles read is counted, for the rest is nearby; 4 steps to begin and end a block;
+    and a block that has a multiprocessor for itself takes as long as two. All from the hardware's
+    numbers, not measured.
+    """
+    steps = -(-int(depth) // DEPTH)
+
+    def time(plan: Plan) -> float:
+        tile, splits = plan
+        blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * splits
+        step = DEPTH * (tile.rows * tile.columns + 45 * (tile.rows + tile.columns))
+        in_turn, last = divmod(-(-blocks // MULTIPROCESSORS), tile.blocks)
+        in_turn = in_turn * tile.blocks + (max(2, last) if last else 0)
+        product = in_turn * (-(-steps // splits) + 4) * step
+        adding = 1.7e6 + 91 * (splits + 1) * rows * columns / MULTIPROCESSORS
+        return product + (adding if splits > 1 else 0)
+
+    plans = []
+    for tile in TILES if precision else SMALL:
+        tiles = max(1, -(-rows // tile.rows) * -(-columns // tile.columns))
+        most = min(steps, 2 * tile.blocks * MULTIPROCESSORS // tiles)
+        plans += [Plan(tile, splits) for splits in range(1, max(1, most) + 1)]
+    return min(plans, key=time)
+
+
+def _multiply(
+    name: str, arrays: tuple[Array, ...], depth: int, seen: float, geometry: tuple[int, ...],
+    *, by_four: bool,
+) -> None:  # fmt: skip
+    """The third array from the first two, its last axis the columns; the depth perhaps in parts."""
+    a, b, to = arrays
+    columns, images = to.shape[-1], len(to)
+    sizes = to.size // columns, columns
+    plan = choose_plan(*sizes, depth * seen, PRECISIONS[get_float32_matmul_precision()])
+    options, sparse = _options(plan.tile, a, b, by_four=by_four), seen < 1
+    taps = geometry[-3] * geometry[-1]
+    if plan.splits == 1:
+        _launch(name, options, plan, sizes, taps, a, b, to, images, sparse, *geometry)
+        return
+    partial = namespace(to).empty((plan.splits, to.size), to.dtype)
+    _launch(name, options, plan, sizes, taps, a, b, partial, images, sparse, *geometry)
+    numbers = map(int32, (to.size, plan.splits))
+    per_element(FILE, "sum_shares", to.size, partial, to, *numbers, options=options)
+
+
+def _options(tile: Tile, a: Array, b: Array, *, by_four: bool) -> tuple[str, ...]:
     """What conv.cu is compiled for, to multiply these: copied by four where their channels allow,
     and their addresses, for views into an optimiser's flat storage begin anywhere."""
     by_four = by_four and a.data.ptr % 16 == b.data.ptr % 16 == 0
     precision = PRECISIONS[get_float32_matmul_precision()]
-    return f"-DPRECISION={precision}", f"-DVECTOR={4 if by_four else 1}"
+    return definitions(tile, precision, 4 if by_four else 1)
+
+
+@cache
+def definitions(tile: Tile, precision: int, vector: int) -> tuple[str, ...]:
+    """The compiler's options for a variant of conv.cu."""
+    values = {"PRECISION": precision, "VECTOR": vector} | tile._asdict()
+    return tuple(f"-D{name.upper()}={value}" for name, value in values.items())
+
+
+@cache
+def _kernel(xp: Any, name: str, options: tuple[str, ...], tile: Tile, shared: int) -> Any:
+    """A kernel that may have so much shared memory; the level-1 cache has the rest."""
+    function = kernel(xp, FILE, name, options)
+    allowed = max(shared, function.max_dynamic_shared_size_bytes)
+    function.max_dynamic_shared_size_bytes = allowed
+    percent = -(-100 * tile.blocks * (shared + RESERVED) // SHARED)
+    function.preferred_shared_memory_carveout = min(100, percent)
+    return function
 
 
 def _launch(
-    name: str, options: tuple[str, ...], sizes: tuple[int, int, int], *arguments: Any
+    name: str, options: tuple[str, ...], plan: Plan, sizes: tuple[int, int], taps: int, *given: Any
 ) -> None:
-    """Launch a product of (rows, columns, splits); the first three arguments are arrays."""
-    arrays, numbers = arguments[:3], map(int32, arguments[3:])
-    grid = -(-sizes[0] // TILE), -(-sizes[1] // TILE), sizes[2]
-    function = kernel(namespace(arrays[0]), FILE, name, options)
-    function(grid, (THREADS,), (*arrays, *numbers), shared_mem=SHARED)
+    """Launch a product of (rows, columns); the first three arguments are arrays."""
+    arrays, numbers, tile = given[:3], map(int32, given[3:]), plan.tile
+    grid = -(-sizes[0] // tile.rows), -(-sizes[1] // tile.columns), plan.splits
+    shared = tile.shared(taps)
+    function = _kernel(namespace(arrays[0]), name, options, tile, shared)
+    function(grid, (THREADS,), (*arrays, *numbers), shared_mem=shared)

@@ -5,26 +5,24 @@
 //              rows of the product   columns          depth, which is summed over
 //   forward    output pixels         filters          live taps and input channels
 //   input      input pixels          input channels   live taps and filters
-//   weights    filters               live taps and    output pixels, split over blockIdx.z
-//                                    input channels
+//   weights    live taps and         filters          output pixels
+//              input channels
 //
-// Compiled for PRECISION 0 (float32, each operand as the sum of two TF32 numbers), 1 (TF32) or
-// 2 (bf16), all summed in float32; and for VECTOR 4 or 1 numbers copied at a time.
+// A block computes ROWS x COLUMNS of the product, over its share (blockIdx.z) of the depth. Compiled
+// for PRECISION 0 (float32, each operand as the sum of two TF32 numbers), 1 (TF32) or 2 (bf16), all
+// summed in float32; for VECTOR 4 or 1 numbers copied at a time; for STAGES pairs of tiles in shared
+// memory, of which one is multiplied and the others are on their way; and for BLOCKS that a
+// multiprocessor is to have registers for at once.
 //
 // Legend: x (N, H, W, C), w (OC, KH, KW, C), dy and y (N, OH, OW, OC); live taps are those that see
 // the image anywhere: kh0 <= kh < kh0 + khs, and kw likewise.
 #include "device.cuh"
 
-constexpr int kTile = 64;       // rows and columns of a block's product
-constexpr int kDepth = 32;      // fetched at a time
-constexpr int kThreads = 128;   // four warps, 32 rows and 32 columns each
-constexpr int kBlocks = 4;      // that a multiprocessor has registers for at once
-constexpr int kLines = kTile * kDepth / VECTOR / kThreads;  // copies of a thread for one tile
-// A tile lies in shared memory by rows of depth, or by rows of lines, as it does in global memory.
-// The rows' ends are left free so that a warp reads a fragment from 32 different banks.
-constexpr int kDepthRow = kDepth + 4, kLineRow = kTile + 8;
-constexpr int kFloats = kTile * kDepthRow;
-static_assert(kFloats == kDepth * kLineRow, "both kinds of tiles take the same room");
+constexpr int kDepth = 32;     // fetched at a time
+constexpr int kThreads = 128;  // two by two warps
+constexpr int kRows = ROWS / 2, kColumns = COLUMNS / 2;      // of a warp
+constexpr int kStage = (ROWS + COLUMNS) * kDepth;            // floats of a pair of tiles
+constexpr int kSteps = PRECISION == 2 ? 1 : 2;               // products on the way down 16 depths
 
 struct Geometry {
   int h, w, c, oh, ow, oc, kh, kw, sh, sw, ph, pw, dh, dw, kh0, khs, kw0, kws;
@@ -34,222 +32,465 @@ struct Geometry {
       int dh, int dw, int kh0, int khs, int kw0, int kws
 #define GIVEN {h, w, c, oh, ow, oc, kh, kw, sh, sw, ph, pw, dh, dw, kh0, khs, kw0, kws}
 
-struct Tap {  // depth or column k of live taps and `channels`, the channels last
-  int kh, kw, channel;
+// -- tiles in shared memory ----------------------------------------------------------------------
+
+// A lane, of lane / 4 = g and lane % 4 = t, holds lines 4 g to 4 g + 3 and depths 4 t to 4 t + 3 of
+// 32 lines and 16 depths of an operand. The order of lines and depths within a product is free, as
+// long as both operands and the sums agree; in this one a lane reads 16 bytes at a time.
+struct Operand {
+  unsigned at[kSteps][4][2];  // [product][line][half of its depths]
 };
-__device__ __forceinline__ Tap tap(const Geometry& g, int k, int channels) {
-  int t = k / channels;
-  return {g.kh0 + t / g.kws, g.kw0 + t % g.kws, k % channels};
-}
-__device__ __forceinline__ int weight(const Geometry& g, int filter, const Tap& t, int c) {
-  return ((filter * g.kh + t.kh) * g.kw + t.kw) * g.c + c;
-}
 
-__device__ __forceinline__ void fetch(float* to, const float* array, int index, bool inside) {
-  const float* from = inside ? array + index : array;
-#if VECTOR == 4
-  copy_async_16(to, from, inside);
-#else
-  copy_async_4(to, from, inside);
-#endif
-}
-
-// Where this thread's i-th copy of a tile goes.
-struct ByDepth {  // rows of depth: one depth, several lines
-  static constexpr int kLine = kDepthRow, kStep = 1, kAcross = kDepth / VECTOR;
+// A tile lies by rows of depth or by rows of lines, as its matrix does in global memory: at(line, k)
+// says where. Bits of it are flipped so that neither copies nor reads of a warp meet in a bank.
+// A thread's i-th copy, all of one depth, takes line(i) to copied(i); its i-th read comes from read(),
+// where only two sums are not known to the compiler.
+template <int lines>
+struct ByDepth {  // a copy is of one line, several depths; so is a read
+  static constexpr int kLines = lines, kAcross = kDepth / VECTOR;
+  static constexpr bool kReadLine = true;
+  __device__ static int at(int line, int k) { return line * kDepth + (k ^ line / 4 % 2 * 16); }
+  __device__ static int depth() { return threadIdx.x % kAcross * VECTOR; }
   __device__ static int line(int i) { return threadIdx.x / kAcross + i * (kThreads / kAcross); }
-  __device__ static int depth(int) { return threadIdx.x % kAcross * VECTOR; }
+  __device__ static int copied(int i) {
+    return at(line(i % 2), depth()) + i / 2 * (2 * kThreads / kAcross) * kDepth;
+  }
+  __device__ static int read(int line, int k, int i) {
+    return at(threadIdx.x % 32 / 4 * 4, k + threadIdx.x % 4 * 4) + (line + i) * kDepth;
+  }
 };
-struct ByLine {  // rows of lines: one line, several depths
-  static constexpr int kLine = 1, kStep = kLineRow, kAcross = kTile / VECTOR;
-  __device__ static int line(int) { return threadIdx.x % kAcross * VECTOR; }
-  __device__ static int depth(int i) { return threadIdx.x / kAcross + i * (kThreads / kAcross); }
+template <int lines>
+struct ByLine {  // of one depth, several lines
+  static constexpr int kLines = lines, kAcross = kThreads / kDepth;
+  static constexpr bool kReadLine = false;
+  __device__ static int at(int line, int k) {
+    return k * lines + (line ^ k / 4 % 4 * 8 ^ k % 2 * 16);
+  }
+  __device__ static int depth() { return threadIdx.x / kAcross; }
+  __device__ static int line(int i) { return (threadIdx.x % kAcross + i * kAcross) * VECTOR; }
+  __device__ static int copied(int i) {
+    return VECTOR == 4 ? at(line(i % 2), depth()) + i / 2 * 32 : at(line(i), depth());
+  }
+  __device__ static int read(int line, int k, int i) {
+    return at(threadIdx.x % 32 / 4 * 4, threadIdx.x % 4 * 4 + i % 2) + (k + i / 2 * 2) * lines +
+           line;
+  }
 };
+
+// The operand from `line` and depth k on. `low` holds what TF32 cuts off `high`.
 template <class Layout>
-__device__ __forceinline__ int place(int i) {
-  return Layout::line(i) * Layout::kLine + Layout::depth(i) * Layout::kStep;
+__device__ __forceinline__ void read(Operand& high, Operand& low, const float* tile, int line,
+                                     int k) {
+  float x[4][4];  // [line][depth]
+#pragma unroll
+  for (int i = 0; i < 4; i++) {
+    float4 four = *reinterpret_cast<const float4*>(tile + Layout::read(line, k, i));
+    float v[] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+    for (int j = 0; j < 4; j++) x[Layout::kReadLine ? i : j][Layout::kReadLine ? j : i] = v[j];
+  }
+#pragma unroll
+  for (int i = 0; i < 4; i++)
+#pragma unroll
+    for (int j = 0; j < 2 * kSteps; j++) {
+#if PRECISION == 2
+      high.at[0][i][j] = to_bf16x2(x[i][2 * j], x[i][2 * j + 1]);
+#elif PRECISION == 1
+      high.at[j / 2][i][j % 2] = to_tf32(x[i][j]);
+#else
+      unsigned cut = to_tf32(x[i][j]) & 0xffffe000u;
+      high.at[j / 2][i][j % 2] = cut;
+      low.at[j / 2][i][j % 2] = to_tf32(x[i][j] - __uint_as_float(cut));
+#endif
+    }
 }
 
-struct Sums {  // this lane's part of the warp's 32 x 32 sums: [16 rows][8 columns][see mma]
-  float at[2][4][4];
+// -- products ------------------------------------------------------------------------------------
+
+struct Sums {  // this lane's part of a warp's sums: [16 rows][8 columns][see mma]
+  float at[kRows / 16][kColumns / 8][4];
 };
 
-// Operands of 16 rows (8 columns), depths k to k + 8 of TF32 or to k + 16 of bf16. `low` holds what
-// TF32 cuts off.
-template <class Layout, int registers>
-__device__ __forceinline__ void operand(unsigned* high, unsigned* low, const float* tile, int line,
-                                        int k) {
-  int group = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  for (int i = 0; i < registers; i++) {
-    int row = line + group + (registers == 4 ? i % 2 * 8 : 0), half = registers == 4 ? i / 2 : i;
+__device__ __forceinline__ void multiply(float* d, const Operand& a, const Operand& b, int step,
+                                         int i, int j) {  // lines 2 i and 2 i + 1 of a, j of b
+  auto &even = a.at[step][2 * i], &odd = a.at[step][2 * i + 1];
+  unsigned rows[] = {even[0], odd[0], even[1], odd[1]};
 #if PRECISION == 2
-    const float* p = tile + row * Layout::kLine + (k + 2 * t + 8 * half) * Layout::kStep;
-    high[i] = to_bf16x2(p[0], p[Layout::kStep]);
+  mma_bf16(d, rows, b.at[step][j]);
 #else
-    float x = tile[row * Layout::kLine + (k + t + 4 * half) * Layout::kStep];
-    high[i] = to_tf32(x);
-    if (PRECISION == 0) low[i] = to_tf32(x - __uint_as_float(high[i]));
-#endif
-  }
-}
-
-__device__ __forceinline__ void multiply(float* d, const unsigned (*a)[4], const unsigned (*b)[2]) {
-#if PRECISION == 2
-  mma_bf16(d, a[0], b[0]);
-#else
-  if (PRECISION == 0) {  // the small products first
-    mma_tf32(d, a[1], b[0]);
-    mma_tf32(d, a[0], b[1]);
-  }
-  mma_tf32(d, a[0], b[0]);
+  mma_tf32(d, rows, b.at[step][j]);
 #endif
 }
 
 template <class LayoutA, class LayoutB>
 __device__ __forceinline__ void multiply_tiles(Sums& sums, const float* a_tile,
                                                const float* b_tile) {
-  int warp = threadIdx.x / 32, row = warp % 2 * 32, column = warp / 2 * 32;
+  int warp = threadIdx.x / 32, row = warp % 2 * kRows, column = warp / 2 * kColumns;
 #pragma unroll
-  for (int k = 0; k < kDepth; k += PRECISION == 2 ? 16 : 8) {
-    unsigned a[2][2][4], b[4][2][2];  // [where][high, low][register]
+  for (int k = 0; k < kDepth; k += 16) {
+    Operand b[kColumns / 32], b_low[kColumns / 32];
 #pragma unroll
-    for (int i = 0; i < 2; i++) operand<LayoutA, 4>(a[i][0], a[i][1], a_tile, row + 16 * i, k);
+    for (int j = 0; j < kColumns / 32; j++)
+      read<LayoutB>(b[j], b_low[j], b_tile, column + 32 * j, k);
 #pragma unroll
-    for (int j = 0; j < 4; j++) operand<LayoutB, 2>(b[j][0], b[j][1], b_tile, column + 8 * j, k);
+    for (int i = 0; i < kRows / 32; i++) {
+      Operand a, a_low;
+      read<LayoutA>(a, a_low, a_tile, row + 32 * i, k);
+      auto multiply_all = [&](const Operand& left, const Operand* right, int step) {
 #pragma unroll
-    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < kColumns / 8; j++)
 #pragma unroll
-      for (int j = 0; j < 4; j++) multiply(sums.at[i][j], a[i], b[j]);
+          for (int half = 0; half < 2; half++)
+            multiply(sums.at[2 * i + half][j], left, right[j / 4], step, half, j % 4);
+      };
+#pragma unroll
+      for (int step = 0; step < kSteps; step++) {
+        if (PRECISION == 0) {  // the small products first
+          multiply_all(a_low, b, step);
+          multiply_all(a, b_low, step);
+        }
+        multiply_all(a, b, step);
+      }
+    }
   }
 }
 
-// The sums over `depth`: while one pair of tiles is multiplied, the next is on its way.
-// fetch_tiles(first depth, a_tile, b_tile) begins their copies.
+struct Steps {
+  int begin, end;
+};
+// This block's share of the steps down a depth.
+__device__ __forceinline__ Steps share(int depth) {
+  long long steps = (depth + kDepth - 1) / kDepth;
+  return {static_cast<int>(steps * blockIdx.z / gridDim.z),
+          static_cast<int>(steps * (blockIdx.z + 1) / gridDim.z)};
+}
+
+// The sums over some steps. fetch_tiles(a_tile, b_tile) begins the copies of one step after another.
 template <class LayoutA, class LayoutB, class Fetch>
-__device__ __forceinline__ Sums product(int depth, Fetch fetch_tiles) {
-  DYNAMIC_SHARED(float, tiles);  // [2][a, b][kFloats]
+__device__ __forceinline__ Sums product(float* tiles, Steps steps, Fetch fetch_tiles) {
   Sums sums = {};
-  if (depth > 0) fetch_tiles(0, tiles, tiles + kFloats);
-  copy_async_commit();
-  for (int k = 0, now = 0; k < depth; k += kDepth, now ^= 1) {
-    float *here = tiles + now * 2 * kFloats, *next = tiles + (now ^ 1) * 2 * kFloats;
-    if (k + kDepth < depth) fetch_tiles(k + kDepth, next, next + kFloats);
+  int count = steps.end - steps.begin;
+  auto fetch_step = [&](int step) {
+    float* stage = tiles + step % STAGES * kStage;
+    if (step < count) fetch_tiles(stage, stage + ROWS * kDepth);
     copy_async_commit();
-    copy_async_wait<1>();
-    __syncthreads();  // every thread's copies have landed
-    multiply_tiles<LayoutA, LayoutB>(sums, here, here + kFloats);
-    __syncthreads();  // before they are overwritten
+  };
+  for (int step = 0; step < STAGES - 1; step++) fetch_step(step);
+  for (int step = 0; step < count; step++) {
+    copy_async_wait<STAGES - 2>();
+    __syncthreads();  // every thread's copies have landed, and the stage before is read
+    fetch_step(step + STAGES - 1);
+    const float* stage = tiles + step % STAGES * kStage;
+    multiply_tiles<LayoutA, LayoutB>(sums, stage, stage + ROWS * kDepth);
   }
   return sums;
 }
 
-// Write the sums that are inside a (rows, columns) matrix.
-__device__ __forceinline__ void store(const Sums& sums, float* to, int rows, int columns) {
+__device__ __forceinline__ void store(float* to, const float* v, int count) {  // up to 4 of them
+  if (count == 4 && reinterpret_cast<unsigned long long>(to) % 16 == 0)
+    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+  else
+    for (int i = 0; i < 4; i++)
+      if (i < count) to[i] = v[i];
+}
+
+// Write the sums by rows: row r, unless `begins[r]` is negative, begins there.
+__device__ __forceinline__ void store_rows(const Sums& sums, float* to, const int* begins,
+                                           int columns) {
   int warp = threadIdx.x / 32, group = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  int row0 = blockIdx.x * kTile + warp % 2 * 32 + group;
-  int column0 = blockIdx.y * kTile + warp / 2 * 32 + 2 * t;
 #pragma unroll
-  for (int i = 0; i < 2; i++)
+  for (int i = 0; i < kRows / 8; i++) {
+    int begin = begins[warp % 2 * kRows + i / 4 * 32 + 4 * group + i % 4];
 #pragma unroll
-    for (int j = 0; j < 4; j++)
-#pragma unroll
-      for (int e = 0; e < 4; e++) {
-        int row = row0 + 16 * i + e / 2 * 8, column = column0 + 8 * j + e % 2;
-        if (row < rows && column < columns) to[row * columns + column] = sums.at[i][j][e];
-      }
-}
-
-struct Pixel {
-  int n, h, w;
-};
-__device__ __forceinline__ Pixel pixel(int m, int h, int w) { return {m / w / h, m / w % h, m % w}; }
-
-extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
-    conv2d(const float* x, const float* w_, float* y, int rows, GEOMETRY) {
-  const Geometry g = GIVEN;
-  Pixel pixels[kLines];  // of this thread's lines, as they stand in x under tap (0, 0)
-  for (int i = 0; i < kLines; i++) {
-    Pixel p = pixel(blockIdx.x * kTile + ByDepth::line(i), g.oh, g.ow);
-    pixels[i] = {p.n, p.h * g.sh - g.ph, p.w * g.sw - g.pw};
+    for (int j = 0; j < kColumns / 16; j++) {
+      auto& four = sums.at[i / 2];
+      int column = blockIdx.y * COLUMNS + warp / 2 * kColumns + j / 2 * 32 + 8 * t + j % 2 * 4;
+      int tile = j / 2 * 4, e = i % 2 * 2 + j % 2;
+      float v[] = {four[tile][e], four[tile + 1][e], four[tile + 2][e], four[tile + 3][e]};
+      if (begin >= 0) store(to + begin + column, v, min(4, columns - column));
+    }
   }
-  int depth = g.khs * g.kws * g.c;
-  Sums sums = product<ByDepth, ByDepth>(depth, [&](int k0, float* a, float* b) {
-    int k = k0 + ByDepth::depth(0);
-    Tap t = tap(g, k, g.c);
-    for (int i = 0; i < kLines; i++) {
-      int row = pixels[i].h + t.kh * g.dh, column = pixels[i].w + t.kw * g.dw;
-      bool inside = k < depth && blockIdx.x * kTile + ByDepth::line(i) < rows && row >= 0 &&
-                    row < g.h && column >= 0 && column < g.w;
-      int index = inside ? ((pixels[i].n * g.h + row) * g.w + column) * g.c + t.channel : 0;
-      fetch(a + place<ByDepth>(i), x, index, inside);
-    }
-    for (int i = 0; i < kLines; i++) {
-      int filter = blockIdx.y * kTile + ByDepth::line(i);
-      bool inside = k < depth && filter < g.oc;
-      fetch(b + place<ByDepth>(i), w_, inside ? weight(g, filter, t, t.channel) : 0, inside);
-    }
-  });
-  store(sums, y, rows, g.oc);
 }
 
-extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
-    conv2d_input_grad(const float* dy, const float* w_, float* dx, int rows, GEOMETRY) {
+// Write the sums by columns, each of `rows` numbers.
+__device__ __forceinline__ void store_columns(const Sums& sums, float* to, int rows, int columns) {
+  int warp = threadIdx.x / 32, group = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+#pragma unroll
+  for (int i = 0; i < kRows / 32; i++) {
+    int row = blockIdx.x * ROWS + warp % 2 * kRows + 32 * i + 4 * group;
+#pragma unroll
+    for (int j = 0; j < kColumns / 4; j++) {
+      int column = blockIdx.y * COLUMNS + warp / 2 * kColumns + j / 8 * 32 + 8 * t + j % 8;
+      int tile = j / 8 * 4 + j % 4, e = j / 4 % 2;
+      auto &upper = sums.at[2 * i][tile], &lower = sums.at[2 * i + 1][tile];
+      float v[] = {upper[e], upper[2 + e], lower[e], lower[2 + e]};
+      if (column < columns) store(to + column * rows + row, v, min(4, rows - row));
+    }
+  }
+}
+
+// -- where pixels and taps meet ------------------------------------------------------------------
+
+// A pixel's or a tap's part of a place in an image: their sums are where they meet.
+struct alignas(16) Place {
+  int h, w, offset;
+};
+constexpr Place kNowhere = {-(1 << 30), 0, 0};  // meets none
+struct alignas(16) Tap {
+  Place place;
+  int weight;  // where the tap begins in a filter
+  bool seen;   // by any row of this block
+};
+struct Image {
+  unsigned h, w;
+};
+__device__ __forceinline__ bool meet(const Place& a, const Place& b, const Image& image) {
+  unsigned h = a.h + b.h, w = a.w + b.w;  // negative ones become large
+  return h < image.h && w < image.w;
+}
+
+// A number in three digits, of which two have a size: it counts on without a division.
+struct Digits {
+  int low, middle, high;
+};
+__device__ __forceinline__ Digits digits(int x, int lows, int middles) {
+  return {x % lows, x / lows % middles, x / lows / middles};
+}
+__device__ __forceinline__ void add(Digits& x, const Digits& step, int lows, int middles) {
+  x.low += step.low, x.middle += step.middle, x.high += step.high;
+  if (x.low >= lows) x.low -= lows, x.middle++;
+  if (x.middle >= middles) x.middle -= middles, x.high++;
+}
+
+// A row of pixels' number as (column, row, image): image after image, or `by_place`, all images'
+// pixels of one place after another, for then a block's rows see the same taps.
+__device__ __forceinline__ Digits pixel(int m, int images, int h, int w, bool by_place) {
+  if (!by_place) return digits(m, w, h);
+  int place = m / images;
+  return {place % w, place / w, m % images};
+}
+
+struct Shared {  // a block's shared memory
+  float* tiles;   // [STAGES][a, b]
+  Place* lines;   // [ROWS] of the product
+  int* begins;    // [ROWS] where they are stored, or negative
+  int* live;      // the taps that are seen, in their order
+  Tap* taps;      // [khs kws]
+};
+__device__ __forceinline__ Shared shared(int taps) {
+  DYNAMIC_SHARED(float, tiles);
+  auto* lines = reinterpret_cast<Place*>(tiles + STAGES * kStage);
+  auto* all = reinterpret_cast<Tap*>(lines + ROWS);
+  auto* begins = reinterpret_cast<int*>(all + taps);
+  return {tiles, lines, begins, begins + ROWS, all};
+}
+
+// Enter the taps that place_of(kh, kw) finds a place for, and list those that rows of the block see.
+// -> how many. The rows of one place follow each other, `images` of them.
+template <class PlaceOf>
+__device__ __forceinline__ int enter_taps(const Shared& s, const Geometry& g, const Image& image,
+                                          int images, bool by_place, PlaceOf place_of) {
+  int taps = g.khs * g.kws, live = 0;
+  __syncthreads();  // the rows are entered
+  for (int t = threadIdx.x; t < taps; t += kThreads) {
+    int kh = g.kh0 + t / g.kws, kw = g.kw0 + t % g.kws;
+    Place place = place_of(kh, kw);
+    bool seen = !by_place;
+    for (int row = 0, next = images - blockIdx.x * ROWS % images; row < ROWS && !seen;
+         row = next, next += images)
+      seen = meet(s.lines[row], place, image);
+    s.taps[t] = {place, (kh * g.kw + kw) * g.c, seen};
+  }
+  __syncthreads();
+  for (int t = 0; t < taps; t++)
+    if (s.taps[t].seen) {
+      if (threadIdx.x == 0) s.live[live] = t;
+      live++;
+    }
+  __syncthreads();
+  return live;
+}
+
+// A depth of live taps and channels: slices of kDepth channels if they divide so, of each slice all
+// taps, which mostly see the same pixels, then the channels.
+struct Walk {
+  int slice, taps, slices;
+  Digits step;
+};
+__device__ __forceinline__ Walk walk(int taps, int channels) {
+  int slice = channels % kDepth ? channels : kDepth;
+  return {slice, max(taps, 1), channels / slice, digits(kDepth, slice, max(taps, 1))};
+}
+struct Position {
+  Place place;
+  int channel, weight;
+  bool inside;
+};
+__device__ __forceinline__ Position position(const Shared& s, const Walk& walk, const Digits& at) {
+  const Tap& tap = s.taps[s.live[at.middle]];
+  int channel = at.high * walk.slice + at.low;
+  bool inside = at.high < walk.slices;
+  Place place = {inside ? tap.place.h : kNowhere.h, tap.place.w, tap.place.offset + channel};
+  return {place, channel, tap.weight, inside};
+}
+
+// -- copies of a step ----------------------------------------------------------------------------
+
+template <class Layout>
+constexpr int kCopies = Layout::kLines * kDepth / VECTOR / kThreads;  // of a thread, for one tile
+
+template <bool keep>
+__device__ __forceinline__ void fetch(float* to, const float* from, bool inside) {
+#if VECTOR == 4
+  copy_async_16<keep>(to, from, inside);
+#else
+  copy_async_4(to, from, inside);
+#endif
+}
+
+// Pixels of an image, where the lines' places and that of this thread's depth meet. The next tap
+// will see most of them again.
+template <class Layout>
+__device__ __forceinline__ void fetch_image(float* tile, const float* array, const Place* lines,
+                                            const Place& depth, const Image& image) {
+#pragma unroll 8
+  for (int i = 0; i < kCopies<Layout>; i++) {
+    Place place = lines[Layout::line(i)];
+    const float* from = array + depth.offset + place.offset;
+    fetch<true>(tile + Layout::copied(i), from, meet(place, depth, image));
+  }
+}
+
+// Lines of a matrix from this block's first on, as far as there are; line 0 begins at `begin`.
+template <class Layout>
+__device__ __forceinline__ void fetch_matrix(float* tile, const float* begin, int step, int lines,
+                                             bool inside) {
+  int first = blockIdx.y * Layout::kLines;
+  begin += static_cast<long long>(first + Layout::line(0)) * step;
+#pragma unroll 8
+  for (int i = 0; i < kCopies<Layout>; i++) {
+    bool here = inside && first + Layout::line(i) < lines;
+    fetch<false>(tile + Layout::copied(i), begin + (Layout::line(i) - Layout::line(0)) * step, here);
+  }
+}
+
+// -- kernels -------------------------------------------------------------------------------------
+
+extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
+    conv2d(const float* x, const float* w_, float* y, int images, int by_place, GEOMETRY) {
   const Geometry g = GIVEN;
-  Pixel pixels[kLines];
-  for (int i = 0; i < kLines; i++)
-    pixels[i] = pixel(blockIdx.x * kTile + ByDepth::line(i), g.h, g.w);
-  int depth = g.khs * g.kws * g.oc;
-  Sums sums = product<ByDepth, ByLine>(depth, [&](int k0, float* a, float* b) {
-    int k = k0 + ByDepth::depth(0);
-    Tap t = tap(g, k, g.oc);
-    for (int i = 0; i < kLines; i++) {  // the output pixel that sees this one through the tap
-      int row = pixels[i].h + g.ph - t.kh * g.dh, column = pixels[i].w + g.pw - t.kw * g.dw;
-      bool inside = k < depth && blockIdx.x * kTile + ByDepth::line(i) < rows && row >= 0 &&
-                    row % g.sh == 0 && row / g.sh < g.oh && column >= 0 && column % g.sw == 0 &&
-                    column / g.sw < g.ow;
-      int at = (pixels[i].n * g.oh + row / g.sh) * g.ow + column / g.sw;
-      fetch(a + place<ByDepth>(i), dy, inside ? at * g.oc + t.channel : 0, inside);
-    }
-    int channel = blockIdx.y * kTile + ByLine::line(0);
-    for (int i = 0; i < kLines; i++) {
-      int j = k0 + ByLine::depth(i);
-      bool inside = j < depth && channel < g.c;
-      Tap s = tap(g, j, g.oc);
-      fetch(b + place<ByLine>(i), w_, inside ? weight(g, s.channel, s, channel) : 0, inside);
-    }
+  using A = ByDepth<ROWS>;
+  using B = ByDepth<COLUMNS>;
+  Shared s = shared(g.khs * g.kws);
+  int rows = images * g.oh * g.ow, filter = g.kh * g.kw * g.c;
+  for (int i = threadIdx.x; i < ROWS; i += kThreads) {
+    int m = blockIdx.x * ROWS + i;
+    Digits p = pixel(m, images, g.oh, g.ow, by_place);
+    int h = p.middle * g.sh - g.ph, w = p.low * g.sw - g.pw;
+    s.lines[i] = m < rows ? Place{h, w, ((p.high * g.h + h) * g.w + w) * g.c} : kNowhere;
+    s.begins[i] = m < rows ? ((p.high * g.oh + p.middle) * g.ow + p.low) * g.oc : -1;
+  }
+  Image image = {unsigned(g.h), unsigned(g.w)};
+  int taps = enter_taps(s, g, image, images, by_place, [&](int kh, int kw) {
+    int h = kh * g.dh, w = kw * g.dw;
+    return Place{h, w, (h * g.w + w) * g.c};
   });
-  store(sums, dx, rows, g.c);
+  Walk by = walk(taps, g.c);
+  Steps steps = share(taps * g.c);
+  Digits at = digits(steps.begin * kDepth + A::depth(), by.slice, by.taps);
+  Sums sums = product<A, B>(s.tiles, steps, [&](float* a, float* b) {
+    Position p = position(s, by, at);
+    fetch_image<A>(a, x, s.lines, p.place, image);
+    fetch_matrix<B>(b, w_ + p.weight + p.channel, filter, g.oc, p.inside);
+    add(at, by.step, by.slice, by.taps);
+  });
+  store_rows(sums, y + static_cast<long long>(blockIdx.z) * rows * g.oc, s.begins, g.oc);
 }
 
-// partial (splits, OC, live taps and C): each block sums over its share of the output pixels.
-extern "C" __global__ void __launch_bounds__(kThreads, kBlocks)
-    conv2d_weight_grad(const float* dy, const float* x, float* partial, int pixels, int share,
-                       GEOMETRY) {
+extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
+    conv2d_input_grad(const float* dy, const float* w_, float* dx, int images, int by_place,
+                      GEOMETRY) {
   const Geometry g = GIVEN;
-  int begin = blockIdx.z * share, end = min(pixels, begin + share);
-  int columns = g.khs * g.kws * g.c;
-  int filter = blockIdx.x * kTile + ByLine::line(0);
-  int column = blockIdx.y * kTile + ByLine::line(0);
-  Tap t = tap(g, column, g.c);
-  Sums sums = product<ByLine, ByLine>(end - begin, [&](int k0, float* a, float* b) {
-    for (int i = 0; i < kLines; i++) {
-      int m = begin + k0 + ByLine::depth(i);
-      Pixel p = pixel(m, g.oh, g.ow);
-      bool inside = m < end && filter < g.oc;
-      fetch(a + place<ByLine>(i), dy, inside ? m * g.oc + filter : 0, inside);
-      int row = p.h * g.sh - g.ph + t.kh * g.dh, at = p.w * g.sw - g.pw + t.kw * g.dw;
-      inside = m < end && column < columns && row >= 0 && row < g.h && at >= 0 && at < g.w;
-      int index = inside ? ((p.n * g.h + row) * g.w + at) * g.c + t.channel : 0;
-      fetch(b + place<ByLine>(i), x, index, inside);
-    }
+  using A = ByDepth<ROWS>;
+  using B = ByLine<COLUMNS>;
+  Shared s = shared(g.khs * g.kws);
+  int rows = images * g.h * g.w, filter = g.kh * g.kw * g.c;
+  // Pixel h is seen through tap kh by the output pixel (h + ph - kh dh) / sh, if that is whole: if
+  // the parts' remainders differ, they shall meet far outside.
+  int far_h = g.oh + g.h + g.ph + g.kh * g.dh, far_w = g.ow + g.w + g.pw + g.kw * g.dw;
+  auto place = [&](int h, int w, int n) {
+    int offset = ((n * g.oh + h / g.sh) * g.ow + w / g.sw) * g.oc;
+    return Place{h / g.sh + h % g.sh * far_h, w / g.sw + w % g.sw * far_w, offset};
+  };
+  for (int i = threadIdx.x; i < ROWS; i += kThreads) {
+    int m = blockIdx.x * ROWS + i;
+    Digits p = pixel(m, images, g.h, g.w, by_place);
+    s.lines[i] = m < rows ? place(p.middle + g.ph, p.low + g.pw, p.high) : kNowhere;
+    s.begins[i] = m < rows ? ((p.high * g.h + p.middle) * g.w + p.low) * g.c : -1;
+  }
+  Image image = {unsigned(g.oh), unsigned(g.ow)};
+  int taps = enter_taps(s, g, image, images, by_place, [&](int kh, int kw) {
+    Place there = place(kh * g.dh, kw * g.dw, 0);
+    return Place{-there.h, -there.w, -there.offset};
   });
-  store(sums, partial + static_cast<long long>(blockIdx.z) * g.oc * columns, g.oc, columns);
+  Walk by = walk(taps, g.oc);
+  Steps steps = share(taps * g.oc);
+  Digits at = digits(steps.begin * kDepth + A::depth(), by.slice, by.taps);
+  Digits at_weights = digits(steps.begin * kDepth + B::depth(), by.slice, by.taps);
+  Sums sums = product<A, B>(s.tiles, steps, [&](float* a, float* b) {
+    Position p = position(s, by, at);
+    fetch_image<A>(a, dy, s.lines, p.place, image);
+    p = position(s, by, at_weights);
+    fetch_matrix<B>(b, w_ + p.channel * filter + p.weight, 1, g.c, p.inside);
+    add(at, by.step, by.slice, by.taps);
+    add(at_weights, by.step, by.slice, by.taps);
+  });
+  store_rows(sums, dx + static_cast<long long>(blockIdx.z) * rows * g.c, s.begins, g.c);
 }
 
-// dw (OC, KH, KW, C): the shares in their order, so that the same bits come each time; 0 for taps
-// that never see the image.
-extern "C" __global__ void sum_shares(const float* partial, float* dw_, int n, int splits,
-                                      GEOMETRY) {
+// partial (splits, OC, live taps and C).
+extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
+    conv2d_weight_grad(const float* dy, const float* x, float* partial, int images, GEOMETRY) {
+  const Geometry g = GIVEN;
+  using A = ByLine<ROWS>;
+  using B = ByLine<COLUMNS>;
+  Shared s = shared(0);
+  int rows = g.khs * g.kws * g.c;
+  for (int i = threadIdx.x; i < ROWS; i += kThreads) {
+    int row = blockIdx.x * ROWS + i;
+    Digits tap = digits(row, g.c, g.kws);
+    int h = (g.kh0 + tap.high) * g.dh, w = (g.kw0 + tap.middle) * g.dw;
+    s.lines[i] = row < rows ? Place{h, w, (h * g.w + w) * g.c + tap.low} : kNowhere;
+  }
+  __syncthreads();
+  Image image = {unsigned(g.h), unsigned(g.w)};
+  Steps steps = share(images * g.oh * g.ow);
+  int m = steps.begin * kDepth + A::depth();
+  Digits at = digits(m, g.ow, g.oh), step = digits(kDepth, g.ow, g.oh);
+  Sums sums = product<A, B>(s.tiles, steps, [&](float* a, float* b) {
+    int h = at.middle * g.sh - g.ph, w = at.low * g.sw - g.pw;
+    bool inside = at.high < images;
+    Place place = {inside ? h : kNowhere.h, w, ((at.high * g.h + h) * g.w + w) * g.c};
+    fetch_image<A>(a, x, s.lines, place, image);
+    fetch_matrix<B>(b, dy + m * g.oc, 1, g.oc, inside);
+    add(at, step, g.ow, g.oh), m += kDepth;
+  });
+  store_columns(sums, partial + static_cast<long long>(blockIdx.z) * g.oc * rows, rows, g.oc);
+}
+
+// The shares in their order, so that the same bits come each time.
+extern "C" __global__ void sum_shares(const float* partial, float* to, int n, int splits) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  float sum = 0;
+  for (int split = 0; split < splits; split++)
+    sum += partial[static_cast<long long>(split) * n + i];
+  to[i] = sum;
+}
+
+// The same into dw (OC, KH, KW, C): 0 for taps that never see the image.
+extern "C" __global__ void sum_weight_shares(const float* partial, float* dw_, int n, int splits,
+                                             GEOMETRY) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
   int a = i / c / kw % kh - kh0, b = i / c % kw - kw0;
