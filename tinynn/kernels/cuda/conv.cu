@@ -8,11 +8,11 @@
 //   weights    live taps and         filters          output pixels
 //              input channels
 //
-// A block computes ROWS x COLUMNS of the product, over its share (blockIdx.z) of the depth. Compiled
-// for PRECISION 0 (float32, each operand as the sum of two TF32 numbers), 1 (TF32) or 2 (bf16), all
-// summed in float32; for VECTOR 4 or 1 numbers copied at a time; for STAGES pairs of tiles in shared
-// memory, of which one is multiplied and the others are on their way; and for BLOCKS that a
-// multiprocessor is to have registers for at once.
+// A block computes ROWS x COLUMNS of the product over its share, blockIdx.z, of the depth. Compiled
+// for these sizes; for PRECISION 0 (float32, each operand as the sum of two TF32 numbers), 1 (TF32)
+// or 2 (bf16), all summed in float32; for VECTOR 4 or 1 numbers copied at a time; for STAGES pairs
+// of tiles in shared memory, of which one is multiplied and the others are on their way; and for
+// BLOCKS that a multiprocessor is to have registers for at once.
 //
 // Legend: x (N, H, W, C), w (OC, KH, KW, C), dy and y (N, OH, OW, OC); live taps are those that see
 // the image anywhere: kh0 <= kh < kh0 + khs, and kw likewise.
@@ -20,9 +20,10 @@
 
 constexpr int kDepth = 32;     // fetched at a time
 constexpr int kThreads = 128;  // two by two warps
-constexpr int kRows = ROWS / 2, kColumns = COLUMNS / 2;      // of a warp
-constexpr int kStage = (ROWS + COLUMNS) * kDepth;            // floats of a pair of tiles
-constexpr int kSteps = PRECISION == 2 ? 1 : 2;               // products on the way down 16 depths
+constexpr int kRows = ROWS / 2, kColumns = COLUMNS / 2;  // of a warp
+constexpr int kStage = (ROWS + COLUMNS) * kDepth;        // floats of a pair of tiles
+constexpr int kSteps = PRECISION == 2 ? 1 : 2;           // products on the way down 16 depths
+static_assert(ROWS <= kThreads, "each row has a thread that enters it");
 
 struct Geometry {
   int h, w, c, oh, ow, oc, kh, kw, sh, sw, ph, pw, dh, dw, kh0, khs, kw0, kws;
@@ -41,12 +42,13 @@ struct Operand {
   unsigned at[kSteps][4][2];  // [product][line][half of its depths]
 };
 
-// A tile lies by rows of depth or by rows of lines, as its matrix does in global memory: at(line, k)
-// says where. Bits of it are flipped so that neither copies nor reads of a warp meet in a bank.
-// A thread's i-th copy, all of one depth, takes line(i) to copied(i); its i-th read comes from read(),
-// where only two sums are not known to the compiler.
+// A tile lies by rows of depth or by rows of lines, as its matrix does in global memory; depth k of
+// a line lies at(line, k). Bits of that are flipped so that lanes which copy or read at the same
+// time find different banks. A thread's copies are of one depth(), the i-th of line(i). copied(i)
+// is at(line(i), depth()), and read(line, k, i) where this lane begins its i-th read of an operand,
+// both so written that the compiler sees two addresses and constants to add to them.
 template <int lines>
-struct ByDepth {  // a copy is of one line, several depths; so is a read
+struct ByDepth {  // what is copied or read at once is of one line and several depths
   static constexpr int kLines = lines, kAcross = kDepth / VECTOR;
   static constexpr bool kReadLine = true;
   __device__ static int at(int line, int k) { return line * kDepth + (k ^ line / 4 % 2 * 16); }
@@ -60,7 +62,7 @@ struct ByDepth {  // a copy is of one line, several depths; so is a read
   }
 };
 template <int lines>
-struct ByLine {  // of one depth, several lines
+struct ByLine {  // of one depth and several lines
   static constexpr int kLines = lines, kAcross = kThreads / kDepth;
   static constexpr bool kReadLine = false;
   __device__ static int at(int line, int k) {
@@ -160,12 +162,13 @@ struct Steps {
 };
 // This block's share of the steps down a depth.
 __device__ __forceinline__ Steps share(int depth) {
-  long long steps = (depth + kDepth - 1) / kDepth;
-  return {static_cast<int>(steps * blockIdx.z / gridDim.z),
-          static_cast<int>(steps * (blockIdx.z + 1) / gridDim.z)};
+  int steps = (depth + kDepth - 1) / kDepth, z = blockIdx.z, splits = gridDim.z;
+  int least = steps / splits, longer = steps % splits;  // so many blocks do one more
+  int begin = z * least + min(z, longer);
+  return {begin, begin + least + (z < longer)};
 }
 
-// The sums over some steps. fetch_tiles(a_tile, b_tile) begins the copies of one step after another.
+// The sums over some steps. fetch_tiles(a_tile, b_tile) begins the copies of step after step.
 template <class LayoutA, class LayoutB, class Fetch>
 __device__ __forceinline__ Sums product(float* tiles, Steps steps, Fetch fetch_tiles) {
   Sums sums = {};
@@ -175,6 +178,7 @@ __device__ __forceinline__ Sums product(float* tiles, Steps steps, Fetch fetch_t
     if (step < count) fetch_tiles(stage, stage + ROWS * kDepth);
     copy_async_commit();
   };
+#pragma unroll 1
   for (int step = 0; step < STAGES - 1; step++) fetch_step(step);
   for (int step = 0; step < count; step++) {
     copy_async_wait<STAGES - 2>();
@@ -194,7 +198,7 @@ __device__ __forceinline__ void store(float* to, const float* v, int count) {  /
       if (i < count) to[i] = v[i];
 }
 
-// Write the sums by rows: row r, unless `begins[r]` is negative, begins there.
+// Write the sums by rows: row r begins at begins[r], or is left out if that is negative.
 __device__ __forceinline__ void store_rows(const Sums& sums, float* to, const int* begins,
                                            int columns) {
   int warp = threadIdx.x / 32, group = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -233,7 +237,8 @@ __device__ __forceinline__ void store_columns(const Sums& sums, float* to, int r
 
 // A pixel's or a tap's part of a place in an image: their sums are where they meet.
 struct alignas(16) Place {
-  int h, w, offset;
+  int h, w;
+  long long offset;
 };
 constexpr Place kNowhere = {-(1 << 30), 0, 0};  // meets none
 struct alignas(16) Tap {
@@ -244,6 +249,9 @@ struct alignas(16) Tap {
 struct Image {
   unsigned h, w;
 };
+__device__ __forceinline__ long long image_offset(const Geometry& g, int n, int h, int w) {
+  return (static_cast<long long>(n * g.h + h) * g.w + w) * g.c;
+}
 __device__ __forceinline__ bool meet(const Place& a, const Place& b, const Image& image) {
   unsigned h = a.h + b.h, w = a.w + b.w;  // negative ones become large
   return h < image.h && w < image.w;
@@ -253,8 +261,9 @@ __device__ __forceinline__ bool meet(const Place& a, const Place& b, const Image
 struct Digits {
   int low, middle, high;
 };
-__device__ __forceinline__ Digits digits(int x, int lows, int middles) {
-  return {x % lows, x / lows % middles, x / lows / middles};
+__device__ __forceinline__ Digits digits(unsigned x, unsigned lows, unsigned middles) {
+  unsigned high = x / lows / middles;  // unsigned numbers are divided faster
+  return {int(x % lows), int(x / lows % middles), int(high)};
 }
 __device__ __forceinline__ void add(Digits& x, const Digits& step, int lows, int middles) {
   x.low += step.low, x.middle += step.middle, x.high += step.high;
@@ -271,11 +280,11 @@ __device__ __forceinline__ Digits pixel(int m, int images, int h, int w, bool by
 }
 
 struct Shared {  // a block's shared memory
-  float* tiles;   // [STAGES][a, b]
-  Place* lines;   // [ROWS] of the product
-  int* begins;    // [ROWS] where they are stored, or negative
-  int* live;      // the taps that are seen, in their order
-  Tap* taps;      // [khs kws]
+  float* tiles;  // [STAGES][a, b]
+  Place* lines;  // [ROWS] of the product
+  int* begins;   // [ROWS] where they are stored, or negative
+  int* live;     // the taps that are seen, in their order
+  Tap* taps;     // [khs kws]
 };
 __device__ __forceinline__ Shared shared(int taps) {
   DYNAMIC_SHARED(float, tiles);
@@ -285,13 +294,14 @@ __device__ __forceinline__ Shared shared(int taps) {
   return {tiles, lines, begins, begins + ROWS, all};
 }
 
-// Enter the taps that place_of(kh, kw) finds a place for, and list those that rows of the block see.
-// -> how many. The rows of one place follow each other, `images` of them.
+// Enter the taps, with the places that place_of(kh, kw) gives, and list those that the block's rows
+// see. -> how many. If rows lie `by_place`, the `images` of one place see the same.
 template <class PlaceOf>
 __device__ __forceinline__ int enter_taps(const Shared& s, const Geometry& g, const Image& image,
                                           int images, bool by_place, PlaceOf place_of) {
   int taps = g.khs * g.kws, live = 0;
-  __syncthreads();  // the rows are entered
+  if (by_place) __syncthreads();  // the rows are entered
+#pragma unroll 1
   for (int t = threadIdx.x; t < taps; t += kThreads) {
     int kh = g.kh0 + t / g.kws, kw = g.kw0 + t % g.kws;
     Place place = place_of(kh, kw);
@@ -300,8 +310,10 @@ __device__ __forceinline__ int enter_taps(const Shared& s, const Geometry& g, co
          row = next, next += images)
       seen = meet(s.lines[row], place, image);
     s.taps[t] = {place, (kh * g.kw + kw) * g.c, seen};
+    s.live[t] = t;
   }
   __syncthreads();
+  if (!by_place) return taps;
   for (int t = 0; t < taps; t++)
     if (s.taps[t].seen) {
       if (threadIdx.x == 0) s.live[live] = t;
@@ -370,7 +382,8 @@ __device__ __forceinline__ void fetch_matrix(float* tile, const float* begin, in
 #pragma unroll 8
   for (int i = 0; i < kCopies<Layout>; i++) {
     bool here = inside && first + Layout::line(i) < lines;
-    fetch<false>(tile + Layout::copied(i), begin + (Layout::line(i) - Layout::line(0)) * step, here);
+    const float* from = begin + (Layout::line(i) - Layout::line(0)) * step;
+    fetch<false>(tile + Layout::copied(i), from, here);
   }
 }
 
@@ -383,17 +396,17 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   using B = ByDepth<COLUMNS>;
   Shared s = shared(g.khs * g.kws);
   int rows = images * g.oh * g.ow, filter = g.kh * g.kw * g.c;
-  for (int i = threadIdx.x; i < ROWS; i += kThreads) {
-    int m = blockIdx.x * ROWS + i;
+  if (threadIdx.x < ROWS) {
+    int i = threadIdx.x, m = blockIdx.x * ROWS + i;
     Digits p = pixel(m, images, g.oh, g.ow, by_place);
     int h = p.middle * g.sh - g.ph, w = p.low * g.sw - g.pw;
-    s.lines[i] = m < rows ? Place{h, w, ((p.high * g.h + h) * g.w + w) * g.c} : kNowhere;
+    s.lines[i] = m < rows ? Place{h, w, image_offset(g, p.high, h, w)} : kNowhere;
     s.begins[i] = m < rows ? ((p.high * g.oh + p.middle) * g.ow + p.low) * g.oc : -1;
   }
   Image image = {unsigned(g.h), unsigned(g.w)};
   int taps = enter_taps(s, g, image, images, by_place, [&](int kh, int kw) {
     int h = kh * g.dh, w = kw * g.dw;
-    return Place{h, w, (h * g.w + w) * g.c};
+    return Place{h, w, image_offset(g, 0, h, w)};
   });
   Walk by = walk(taps, g.c);
   Steps steps = share(taps * g.c);
@@ -415,15 +428,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   using B = ByLine<COLUMNS>;
   Shared s = shared(g.khs * g.kws);
   int rows = images * g.h * g.w, filter = g.kh * g.kw * g.c;
-  // Pixel h is seen through tap kh by the output pixel (h + ph - kh dh) / sh, if that is whole: if
-  // the parts' remainders differ, they shall meet far outside.
-  int far_h = g.oh + g.h + g.ph + g.kh * g.dh, far_w = g.ow + g.w + g.pw + g.kw * g.dw;
+  // Pixel h is seen through tap kh by output pixel (h + ph - kh dh) / sh, if that is whole. Both
+  // parts are divided; where they leave different remainders, they are to meet far outside.
+  int far_h = g.oh + (g.h + g.ph + g.kh * g.dh) / g.sh + 1;
+  int far_w = g.ow + (g.w + g.pw + g.kw * g.dw) / g.sw + 1;
   auto place = [&](int h, int w, int n) {
-    int offset = ((n * g.oh + h / g.sh) * g.ow + w / g.sw) * g.oc;
+    long long offset = (static_cast<long long>(n * g.oh + h / g.sh) * g.ow + w / g.sw) * g.oc;
     return Place{h / g.sh + h % g.sh * far_h, w / g.sw + w % g.sw * far_w, offset};
   };
-  for (int i = threadIdx.x; i < ROWS; i += kThreads) {
-    int m = blockIdx.x * ROWS + i;
+  if (threadIdx.x < ROWS) {
+    int i = threadIdx.x, m = blockIdx.x * ROWS + i;
     Digits p = pixel(m, images, g.h, g.w, by_place);
     s.lines[i] = m < rows ? place(p.middle + g.ph, p.low + g.pw, p.high) : kNowhere;
     s.begins[i] = m < rows ? ((p.high * g.h + p.middle) * g.w + p.low) * g.c : -1;
@@ -456,11 +470,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   using B = ByLine<COLUMNS>;
   Shared s = shared(0);
   int rows = g.khs * g.kws * g.c;
-  for (int i = threadIdx.x; i < ROWS; i += kThreads) {
-    int row = blockIdx.x * ROWS + i;
+  if (threadIdx.x < ROWS) {
+    int i = threadIdx.x, row = blockIdx.x * ROWS + i;
     Digits tap = digits(row, g.c, g.kws);
     int h = (g.kh0 + tap.high) * g.dh, w = (g.kw0 + tap.middle) * g.dw;
-    s.lines[i] = row < rows ? Place{h, w, (h * g.w + w) * g.c + tap.low} : kNowhere;
+    s.lines[i] = row < rows ? Place{h, w, image_offset(g, 0, h, w) + tap.low} : kNowhere;
   }
   __syncthreads();
   Image image = {unsigned(g.h), unsigned(g.w)};
@@ -470,7 +484,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   Sums sums = product<A, B>(s.tiles, steps, [&](float* a, float* b) {
     int h = at.middle * g.sh - g.ph, w = at.low * g.sw - g.pw;
     bool inside = at.high < images;
-    Place place = {inside ? h : kNowhere.h, w, ((at.high * g.h + h) * g.w + w) * g.c};
+    Place place = {inside ? h : kNowhere.h, w, image_offset(g, at.high, h, w)};
     fetch_image<A>(a, x, s.lines, place, image);
     fetch_matrix<B>(b, dy + m * g.oc, 1, g.oc, inside);
     add(at, step, g.ow, g.oh), m += kDepth;
