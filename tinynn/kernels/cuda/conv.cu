@@ -365,11 +365,17 @@ __device__ __forceinline__ void fetch(float* to, const float* from, bool inside)
 template <class Layout>
 __device__ __forceinline__ void fetch_image(float* tile, const float* array, const Place* lines,
                                             const Place& depth, const Image& image) {
-#pragma unroll 8
-  for (int i = 0; i < kCopies<Layout>; i++) {
-    Place place = lines[Layout::line(i)];
-    const float* from = array + depth.offset + place.offset;
-    fetch<true>(tile + Layout::copied(i), from, meet(place, depth, image));
+  constexpr int together = kCopies<Layout> < 8 ? kCopies<Layout> : 8;  // one wait for their places
+#pragma unroll 1
+  for (int first = 0; first < kCopies<Layout>; first += together) {
+    Place places[together];
+#pragma unroll
+    for (int i = 0; i < together; i++) places[i] = lines[Layout::line(first + i)];
+#pragma unroll
+    for (int i = 0; i < together; i++) {
+      const float* from = array + depth.offset + places[i].offset;
+      fetch<true>(tile + Layout::copied(first + i), from, meet(places[i], depth, image));
+    }
   }
 }
 
