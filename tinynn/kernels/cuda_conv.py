@@ -188,21 +188,22 @@ def choose_plan(rows: int, columns: int, depth: float, precision: int) -> Plan:
     """What is estimated to take least time: large tiles are read less often, and small ones or a
     split depth keep all multiprocessors busy. Split sums are added in order afterwards.
 
-    Its unit is the multiprocessor's product, of which it makes about 640 while it reads 28 bytes.
-    Half of what tiles read is counted, for the rest is nearby; 4 steps to begin and end a block;
-    and a block that has a multiprocessor for itself takes as long as two. All from the hardware's
-    numbers, not measured.
+    Unit: one of a multiprocessor's products, of which it makes about 640 while shared memory moves
+    32 numbers, in once and out twice, and while it gets 7 from global memory. A block begins and
+    ends in the time of 4 steps, and one that has a multiprocessor for itself takes as long as two.
+    To add takes another launch and, for each share, a wait. All by the hardware's numbers, not
+    measured.
     """
     steps = -(-int(depth) // DEPTH)
 
     def time(plan: Plan) -> float:
         tile, splits = plan
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * splits
-        step = DEPTH * (tile.rows * tile.columns + 45 * (tile.rows + tile.columns))
+        step = DEPTH * (tile.rows * tile.columns + 64 * (tile.rows + tile.columns))
         in_turn, last = divmod(-(-blocks // MULTIPROCESSORS), tile.blocks)
         in_turn = in_turn * tile.blocks + (max(2, last) if last else 0)
         product = in_turn * (-(-steps // splits) + 4) * step
-        adding = 1.7e6 + 91 * (splits + 1) * rows * columns / MULTIPROCESSORS
+        adding = 1.7e6 + splits * (3e4 + 91 * rows * columns / MULTIPROCESSORS)
         return product + (adding if splits > 1 else 0)
 
     plans = []

@@ -498,14 +498,16 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   store_columns(sums, partial + static_cast<long long>(blockIdx.z) * g.oc * rows, rows, g.oc);
 }
 
-// The shares in their order, so that the same bits come each time.
+// The sum of shares, `size` apart, in their order, so that the same bits come each time.
+__device__ __forceinline__ float sum_of(const float* share, long long size, int splits) {
+  float sum = 0;
+#pragma unroll 16
+  for (int split = 0; split < splits; split++) sum += share[split * size];
+  return sum;
+}
 extern "C" __global__ void sum_shares(const float* partial, float* to, int n, int splits) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  float sum = 0;
-  for (int split = 0; split < splits; split++)
-    sum += partial[static_cast<long long>(split) * n + i];
-  to[i] = sum;
+  if (i < n) to[i] = sum_of(partial + i, n, splits);
 }
 
 // The same into dw (OC, KH, KW, C): 0 for taps that never see the image.
@@ -518,7 +520,7 @@ extern "C" __global__ void sum_weight_shares(const float* partial, float* dw_, i
   if (a >= 0 && a < khs && b >= 0 && b < kws) {
     long long size = static_cast<long long>(oc) * khs * kws * c;
     long long at = ((static_cast<long long>(i / c / kw / kh) * khs + a) * kws + b) * c + i % c;
-    for (int split = 0; split < splits; split++) sum += partial[split * size + at];
+    sum = sum_of(partial + at, size, splits);
   }
   dw_[i] = sum;
 }
