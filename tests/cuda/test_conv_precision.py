@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import emulator
 import numpy as np
 import pytest
 
@@ -11,9 +10,6 @@ from tinynn.backend import get_backend
 from tinynn.kernels import cuda_conv
 from tinynn.kernels.cuda_conv import TILES, Plan, Tile
 
-pytestmark = pytest.mark.skipif(
-    emulator.compiler() is None, reason="no C++ compiler (g++ or clang++) to emulate kernels with"
-)
 SAME = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
 HALF = ((2, 2), ((0, 1), (1, 0)), (1, 1), 1)
 
@@ -32,10 +28,12 @@ def relative_error(got: np.ndarray, true: np.ndarray) -> float:
     return float(np.linalg.norm(got - true) / np.linalg.norm(true))
 
 
-def check_triplet(precision: str, n: int, size: int, c: int, oc: int, geometry: tuple) -> None:
+def check_triplet(
+    device: str, precision: str, n: int, size: int, c: int, oc: int, geometry: tuple
+) -> None:
     """The triplet's errors are those of operands so precise."""
     rng = np.random.default_rng(0)
-    reference, emulated = get_backend("reference"), get_backend("emulated")
+    reference, backend = get_backend("reference"), get_backend(device)
     x, w = rng.standard_normal((n, size, size, c)), rng.standard_normal((oc, 3, 3, c))
     y = reference.conv2d(x, w, *geometry)
     dy = rng.standard_normal(y.shape)
@@ -48,8 +46,8 @@ def check_triplet(precision: str, n: int, size: int, c: int, oc: int, geometry: 
     least, most = LIMITS[precision]
     for name, arrays, shape in calls:
         true = reference.kernels[name](*arrays, *shape, *geometry)
-        given = [emulated.asarray(a.astype(np.float32)) for a in arrays]
-        got = emulated.to_numpy(emulated.kernels[name](*given, *shape, *geometry))
+        given = [backend.asarray(a.astype(np.float32)) for a in arrays]
+        got = backend.to_numpy(backend.kernels[name](*given, *shape, *geometry))
         assert least <= relative_error(got, true) <= most, name
 
 
@@ -63,9 +61,9 @@ def check_triplet(precision: str, n: int, size: int, c: int, oc: int, geometry: 
     ],
 )
 def test_the_triplet_in_each_precision(
-    precision: str, size: int, c: int, oc: int, geometry: tuple
+    device: str, precision: str, size: int, c: int, oc: int, geometry: tuple
 ) -> None:
-    check_triplet(precision, 3, size, c, oc, geometry)
+    check_triplet(device, precision, 3, size, c, oc, geometry)
 
 
 @pytest.mark.parametrize(
@@ -80,11 +78,11 @@ def test_the_triplet_in_each_precision(
     ],
 )
 def test_each_tile_and_a_split_depth(
-    tile: Tile, splits: int, precision: str, size: int, c: int, oc: int, geometry: tuple,
-    monkeypatch: pytest.MonkeyPatch,
+    device: str, tile: Tile, splits: int, precision: str, size: int, c: int, oc: int,
+    geometry: tuple, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(cuda_conv, "choose_plan", lambda *sizes: Plan(tile, splits))
-    check_triplet(precision, 9, size, c, oc, geometry)
+    check_triplet(device, precision, 9, size, c, oc, geometry)
 
 
 def test_large_products_get_large_tiles_and_few_tiles_split() -> None:
@@ -97,14 +95,14 @@ def test_large_products_get_large_tiles_and_few_tiles_split() -> None:
     assert last.splits > 1
 
 
-def test_more_taps_than_a_block_lists_are_the_reference_s() -> None:
+def test_more_taps_than_a_block_lists_are_the_reference_s(device: str) -> None:
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1, 33, 33, 1)), rng.standard_normal((1, 33, 33, 1))
-    emulated, geometry = get_backend("emulated"), ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
-    given = [emulated.asarray(a.astype(np.float32)) for a in (x, w)]
-    y = emulated.conv2d(*given, *geometry)
+    backend, geometry = get_backend(device), ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    given = [backend.asarray(a.astype(np.float32)) for a in (x, w)]
+    y = backend.conv2d(*given, *geometry)
     np.testing.assert_allclose(y.get(), (x * w).sum().reshape(1, 1, 1, 1), rtol=1e-4)
-    dx = emulated.conv2d_input_grad(y, given[1], x.shape, *geometry)
+    dx = backend.conv2d_input_grad(y, given[1], x.shape, *geometry)
     np.testing.assert_allclose(dx.get(), w * y.get(), rtol=1e-4)
 
 
