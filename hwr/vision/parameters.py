@@ -30,6 +30,8 @@ class Parameters:
     faintest: float = 0.07  # darkness, as a share of the background, that may be ink
     hysteresis: float = 0.5  # of the threshold: as faint as a stroke may get
     ruling: float = 0.6  # length of a ruling line, of the page's side: no digit is as long
+    ruled_part: float = 0.25  # the same of a line in a table or a form
+    slender: float = 50.0  # its length, of its thickness: no stroke is as straight
 
     # components
     margin: float = 0.02  # of the longer side: what lies in it is the page's edge

@@ -144,7 +144,7 @@ class Reader:
         with clock("threshold"):
             binary = binarise(ink, view.mask, p)
         with clock("ruling"):
-            lines = find_ruling(binary.faint, p)
+            lines = find_ruling(binary.visible, ink.darkness, p)
             ink = replace(ink, darkness=np.where(lines > 0, 0, ink.darkness))
         with clock("components"):
             found = find_components(binary.without(lines), ink.darkness, view.mask)

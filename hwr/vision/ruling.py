@@ -1,4 +1,4 @@
-"""Ruled and squared paper: its lines taken away, the strokes that cross them left."""
+"""Ruled and squared paper, tables and forms: their lines taken away, the strokes over them left."""
 
 from __future__ import annotations
 
@@ -6,65 +6,89 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr.vision.components import weighted_median
+from hwr.vision.ink import Grey
 from hwr.vision.parameters import Parameters
 
 SLANTS_DEG = np.arange(-6.0, 6.1, 1.0)  # of the lines, after the page was found
-PIECE = 0.12  # of the shortest ruling line: the length that is sought at each slant
-BRIDGE = 0.5  # of a piece: gaps in a line, where strokes hide it or it fades
+PIECE = 0.07  # of the page's side: the length that is sought at each slant
+FILLED = 0.85  # of a piece that is ink: strokes hide a line, or it fades
+OWN = 0.5  # of an eighth of a piece: between the lines of squared paper there is less ink
+BRIDGE = 0.5  # of a piece: gaps between the pieces of one line
 THICK = 0.3  # of a piece: no ruling line is thicker
 COVERED = 0.7  # of a line's length: the bars of several 7s leave gaps
 CROSSING = 1.7  # line thicknesses: a longer run across the line is a stroke's
+DARKEST = 90  # percentile of a line's darkness: its middle, not its soft edges
+LIGHTER = 0.8  # of the pen's darkness: a line below it is told from strokes by its darkness
+DARKER = 0.4  # of the way from a line's darkness to the pen's: from there it is a stroke
+UPRIGHT = 4.0  # height over width of a rung
+ALIKE = 0.06  # of slopes: rungs of one form are parallel
+LEAST_RUNGS = 4
+FILLS = 0.3  # of a frame's height: what stands in it is no speck
+RECTANGULAR = 0.88  # area within a frame, of the rectangle around it; a 0 fills less
 LEAST_PIECE = 24  # pixels
+LEAST_INK = 50  # pixels that tell how dark the pen is
 
 Image = NDArray[np.uint8]
 
 
-def find_ruling(ink: Image, p: Parameters) -> Image:
+def find_ruling(ink: Image, darkness: Grey, p: Parameters) -> Image:
     """The pixels of long, thin, straight lines in a mask of ink, near-horizontal and near-vertical.
 
     Where strokes cross a line they are left out. uint8 (H, W).
     """
-    across = line_pixels(ink, long_lines(ink, p))
-    turned = np.ascontiguousarray(ink.T)
-    return across | line_pixels(turned, long_lines(turned, p)).T
+    level, upright = long_lines(ink, p), long_lines(np.ascontiguousarray(ink.T), p).T
+    lines = np.zeros_like(ink)
+    if level.any() or upright.any():
+        pen = pen_darkness(ink & (1 - beside(level)) & (1 - beside(upright.T).T), darkness)
+        across = line_pixels(ink, level, darkness, pen)
+        rest = ink & (1 - across)  # where lines cross, the second ones take it all
+        down = np.ascontiguousarray(line_pixels(rest.T, upright.T, darkness.T, pen).T)
+        lines = across | down
+        rest = ink & (1 - lines)
+        lines |= rungs(rest, across) | rungs(rest.T, down.T).T
+    return lines | frames(ink & (1 - lines))
 
 
 def long_lines(ink: Image, p: Parameters) -> Image:
-    """Where near-horizontal lines run that are as long as `p.ruling` of the width.
+    """Where near-horizontal lines run, as long and as slender as no stroke is.
 
-    At each slant the ink is sheared level and opened by a piece of a line; pieces that continue
-    one another, as on curved paper, count as one line.
+    At each slant the ink is sheared level, and every piece of a row is taken that is ink nearly
+    everywhere; pieces that continue one another, as on curved paper, count as one line.
     """
     import cv2
 
     h, w = ink.shape
-    piece = max(LEAST_PIECE, int(PIECE * p.ruling * w))
+    piece = max(LEAST_PIECE, int(PIECE * w))
     half = cv2.resize(
         cv2.dilate(ink, np.ones((3, 1), np.uint8)), ((w + 1) // 2, (h + 1) // 2),
         interpolation=cv2.INTER_NEAREST,
     )  # fmt: skip
     found = np.zeros_like(half)
+    window = np.ones((1, piece // 2 | 1), np.uint8)
     for slant in SLANTS_DEG:
         shift = float(np.tan(np.radians(slant)))
-        level = sheared(half, -shift)
-        close = np.ones((1, max(3, piece // 8)), np.uint8)
-        level = cv2.morphologyEx(level, cv2.MORPH_CLOSE, close)
-        level = cv2.morphologyEx(level, cv2.MORPH_OPEN, np.ones((1, piece // 2), np.uint8))
+        filled = cv2.blur(255 * sheared(half, -shift), window.shape[::-1])
+        level = cv2.dilate((filled > 255 * FILLED).astype(np.uint8), window)
         if level.any():
             found |= sheared(level, shift)
+    found &= (cv2.blur(255 * half, (piece // 8 | 1, 1)) > 255 * OWN).astype(np.uint8)
     if not found.any():
         return np.zeros_like(ink)
     bridge = np.ones((3, max(3, int(BRIDGE * piece / 2)) | 1), np.uint8)
     _, which, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(found, bridge))
     length = stats[:, cv2.CC_STAT_WIDTH]
-    thickness = np.bincount(which[found > 0], minlength=len(stats)) / np.maximum(length, 1)
+    area = np.bincount(which[found > 0], minlength=len(stats))
     y, x = np.nonzero(found)
     columns = np.unique(which[y, x] * half.shape[1] + x) // half.shape[1]
-    covered = np.bincount(columns, minlength=len(stats)) > COVERED * length
-    keep = (2 * length > p.ruling * w) & (2 * thickness < THICK * piece) & covered
+    columns = np.bincount(columns, minlength=len(stats))
+    thickness = area / np.maximum(columns, 1)
+    long = (2 * length > p.ruling * w) | (
+        (2 * length > p.ruled_part * w) & (length > p.slender * thickness)
+    )
+    keep = long & (2 * thickness < THICK * piece) & (columns > COVERED * length)
     keep[0] = False
-    long = keep[which].astype(np.uint8) & found
-    return np.asarray(cv2.resize(long, (w, h), interpolation=cv2.INTER_NEAREST), np.uint8)
+    kept = keep[which].astype(np.uint8) & found
+    return np.asarray(cv2.resize(kept, (w, h), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def sheared(mask: Image, shift: float) -> Image:
@@ -76,26 +100,96 @@ def sheared(mask: Image, shift: float) -> Image:
     return np.asarray(cv2.warpAffine(mask, move, (w, h), flags=cv2.INTER_NEAREST), np.uint8)
 
 
-def line_pixels(ink: Image, lines: Image) -> Image:
-    """The ink that belongs to the lines, without what crosses them.
+def beside(lines: Image) -> Image:
+    """Lines and the row above and below them, which their edges may reach into."""
+    import cv2
 
-    In each column the run of ink through a line is measured: about as long as the line is thick,
-    it is the line's; longer, a stroke crosses here.
+    return np.asarray(cv2.dilate(np.ascontiguousarray(lines), np.ones((3, 1), np.uint8)))
+
+
+def pen_darkness(strokes: Image, darkness: Grey) -> float:
+    """How dark the strokes are that no line touches; 0 if there are none."""
+    values = darkness[strokes > 0]
+    return float(np.median(values)) if len(values) >= LEAST_INK else 0.0
+
+
+def line_pixels(ink: Image, lines: Image, darkness: Grey, pen: float) -> Image:
+    """The ink that belongs to the lines, without the strokes over it.
+
+    A line that is lighter than the pen ends where it becomes as dark. Of a line as dark as the pen
+    the run of ink through it is measured in each column: about as long as the line is thick, it is
+    the line's; longer, a stroke crosses here.
     """
     import cv2
 
-    if not lines.any():
-        return np.zeros_like(ink)
-    near = cv2.dilate(lines, np.ones((3, 1), np.uint8)) & ink
-    above, below = run_lengths(ink), run_lengths(ink[::-1])[::-1]
-    run = (above + below - 1) * (ink > 0)  # of the column's ink through each pixel
+    near = beside(lines) & ink
     if not near.any():
         return np.zeros_like(ink)
+    above, below = run_lengths(ink), run_lengths(ink[::-1])[::-1]
+    run = (above + below - 1) * (ink > 0)  # of the column's ink through each pixel
     runs = run[near > 0]
     thick = weighted_median(runs, 1 / runs)  # of the runs, not of their pixels
     own = (run <= max(CROSSING * thick, thick + 1)) & (near > 0)
+    level = float(np.percentile(darkness[own], DARKEST)) if own.any() else 1.0
+    if level < LIGHTER * pen:
+        stroke = ink & (darkness >= level + DARKER * (pen - level))
+        return near & (1 - cv2.dilate(stroke, np.ones((3, 3), np.uint8)))  # its edges are soft
     rest = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) & ink
     return np.asarray((own | ((rest > 0) & (run <= thick + 1))).astype(np.uint8))
+
+
+def rungs(ink: Image, lines: Image) -> Image:
+    """Short lines between long ones, as between the boxes of a form: straight and all alike.
+
+    A 1 may reach from line to line too, but hardly several at one slant.
+    """
+    import cv2
+
+    ink = np.ascontiguousarray(ink)
+    if not lines.any():
+        return np.zeros_like(ink)
+    _, which, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
+    near = cv2.dilate(np.ascontiguousarray(lines), np.ones((5, 3), np.uint8))
+    found, slopes = [], []
+    for i in np.flatnonzero((stats[:, 3] >= LEAST_PIECE) & (stats[:, 3] > UPRIGHT * stats[:, 2])):
+        x, y, w, h, area = stats[i]
+        part = np.s_[y : y + h, x : x + w]
+        own, ends = which[part] == i, near[part] > 0
+        if not (ends & own)[:2].any() or not (ends & own)[-2:].any():
+            continue
+        rows, columns = np.nonzero(own)
+        slope, start = np.polyfit(rows, columns, 1)
+        if float(np.abs(columns - slope * rows - start).max()) <= area / h:  # straight
+            found.append(int(i))
+            slopes.append(float(slope))
+    alike = np.abs(np.array(slopes) - np.median(slopes or [0.0])) < ALIKE
+    out = np.zeros(len(stats), np.uint8)
+    out[np.array(found, int)[alike]] = alike.sum() >= LEAST_RUNGS
+    return out[which]
+
+
+def frames(ink: Image) -> Image:
+    """Components around a rectangle in which something stands: the boxes of forms."""
+    import cv2
+
+    contours, tree = cv2.findContours(ink, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+    out = np.zeros_like(ink)
+    if tree is None:
+        return out
+    around, depth = set(), [0] * len(contours)  # odd ones are holes
+    for i, (_, _, _, parent) in enumerate(tree[0]):
+        depth[i] = depth[parent] + 1 if parent >= 0 else 0
+        if depth[i] < 2 or depth[i] % 2:
+            continue
+        hole = contours[parent]
+        tall, room = cv2.boundingRect(contours[i])[3], cv2.boundingRect(hole)[3]
+        rectangle = float(np.prod(cv2.minAreaRect(hole)[1]))
+        if tall > FILLS * room and cv2.contourArea(hole) > RECTANGULAR * rectangle:
+            around.add(tuple(hole[0, 0]))
+    if around:
+        _, which = cv2.connectedComponents(ink, connectivity=8)
+        out = np.isin(which, [which[y, x] for x, y in around]).astype(np.uint8)
+    return out
 
 
 def run_lengths(ink: Image) -> NDArray[np.int32]:

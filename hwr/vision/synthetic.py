@@ -31,6 +31,7 @@ class Scene:
     ink: Colour = (0.30, 0.20, 0.18)
     paper: Colour = (0.80, 0.84, 0.86)
     ruling: str = ""  # or "lines", "squares"
+    lines: Colour = (0.08, 0.25, 0.33)  # what a ruling line takes of blue, green, red
     light: float = 0.0  # share of brightness lost from one corner to the opposite one
     shadow: float = 0.0  # share of brightness lost behind the edge of a shadow
     noise: float = 0.01  # standard deviation
@@ -67,8 +68,8 @@ def photograph(scene: Scene, digits: Dataset, rng: Rng) -> Drawn:
         back = cv2.GaussianBlur(back[:, ::-1], (0, 0), 0.03 * scene.digit)
         back = cv2.resize(back, ink.shape[::-1], interpolation=cv2.INTER_AREA)
         ink = np.maximum(ink, scene.bleed * back)
-    blue = np.array([0.08, 0.25, 0.33], np.float32)  # what a ruling line takes of blue, green, red
-    page = np.asarray(scene.paper, np.float32) * (1 - blue * ruled(scene, ink.shape)[..., None])
+    taken = np.asarray(scene.lines, np.float32) * ruled(scene, ink.shape)[..., None]
+    page = np.asarray(scene.paper, np.float32) * (1 - taken)
     page = page * (1 - ink[..., None]) + np.asarray(scene.ink, np.float32) * ink[..., None]
     page, move = posed(page, scene, rng)
     light = lit(scene, page.shape[:2], rng)

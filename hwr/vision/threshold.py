@@ -20,9 +20,11 @@ WINDOW = 51  # pixels, of the adaptive thresholds that are offered for compariso
 class Binary:
     """`faint` holds all that may be ink, `strong` what surely is; both uint8 (H, W), 1 for ink.
 
-    They differ for hysteresis only: ruling lines are sought in `faint`, where they are whole.
+    `visible` is darker than the paper, if only a little: there ruling lines are whole. The three
+    differ for hysteresis only.
     """
 
+    visible: Image
     faint: Image
     strong: Image
 
@@ -39,7 +41,7 @@ def binarise(ink: Ink, mask: Image, p: Parameters) -> Binary:
     if p.threshold not in RULES:
         raise unknown_name("threshold", p.threshold, ["hysteresis", *RULES])
     found = RULES[p.threshold](ink, mask) * (mask > 0).astype(np.uint8)
-    return Binary(found, found)
+    return Binary(found, found, found)
 
 
 def otsu(values: Grey) -> float:
@@ -91,12 +93,13 @@ def by_hysteresis(ink: Ink, mask: Image, p: Parameters) -> Binary:
     least = np.maximum(p.noise * np.maximum(ink.noise, local), p.faintest)
     near = (cv2.dilate((darkness > least).astype(np.uint8), disc(9)) > 0) & (mask > 0)
     if near.sum() < 50:
-        return Binary(*np.zeros((2, *darkness.shape), np.uint8))
+        return Binary(*np.zeros((3, *darkness.shape), np.uint8))
     high = max(otsu(darkness[near]), p.noise * ink.noise, p.faintest)
     low = min(high, max(p.hysteresis * high, 0.7 * p.noise * ink.noise, 0.7 * p.faintest))
     faint = ((darkness > np.maximum(low, 0.7 * p.noise * local)) & (mask > 0)).astype(np.uint8)
     strong = (darkness > np.maximum(high, 1.2 * p.noise * local)) & (faint > 0)
-    return Binary(faint, strong.astype(np.uint8))
+    visible = ((darkness > 0.7 * least) & (mask > 0)).astype(np.uint8) | faint
+    return Binary(visible, faint, strong.astype(np.uint8))
 
 
 def grown(strong: Image, faint: Image) -> Image:

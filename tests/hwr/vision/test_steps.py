@@ -15,7 +15,6 @@ from hwr.vision.normalise import mend_stroke, stroke_width, to_mnist
 from hwr.vision.orient import turn
 from hwr.vision.page import view_page
 from hwr.vision.parameters import Parameters
-from hwr.vision.ruling import find_ruling
 from hwr.vision.threshold import binarise, otsu
 
 P = Parameters()
@@ -104,25 +103,6 @@ def test_an_unknown_threshold_is_refused() -> None:
     p = Parameters(threshold="otsy")
     with pytest.raises(UserError, match="did you mean 'otsu'"):
         binarise(find_ink(page, mask, p), mask, p)
-
-
-def test_ruling_goes_and_what_crosses_it_stays() -> None:
-    ink = np.zeros((400, 600), np.uint8)
-    for y in (100, 200, 300):
-        cv2.line(ink, (0, y), (599, y + 8), 1, 2)
-    strokes = np.zeros_like(ink)
-    cv2.line(strokes, (250, 150), (280, 260), 1, 6)
-    cv2.circle(strokes, (400, 210), 40, 1, 6)
-    lines = find_ruling(ink | strokes, P)
-    assert lines[(ink > 0) & (strokes == 0)].mean() > 0.9
-    assert lines[strokes > 0].mean() < 0.1
-
-
-def test_digits_without_ruling_keep_their_straight_strokes() -> None:
-    ink = np.zeros((400, 600), np.uint8)
-    cv2.line(ink, (100, 60), (300, 60), 1, 5)  # a large 7
-    cv2.line(ink, (300, 60), (160, 340), 1, 5)
-    assert not find_ruling(ink, P).any()
 
 
 def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
