@@ -16,6 +16,7 @@ SMALLEST, LARGEST = 0.06, 0.985  # area of a page, of the photograph
 SOLID = 0.88  # area of its hull that a page fills
 STEP = 0.22  # change of brightness across a sharp edge, of the brighter side
 LARGER = 0.5  # power of the area in the score
+LEAST_SIDE = 8  # pixels of the working image, however thin the photograph
 INSIDE = 0.008  # of the sheet's size: what is cut off with its edges
 
 Image = NDArray[np.uint8]
@@ -165,7 +166,7 @@ def rectified(photo: Image, corners: NDArray[np.float32], longest: int, p: Param
     small = photo if first == 1 else cv2.resize(
         photo, None, fx=first, fy=first, interpolation=cv2.INTER_AREA
     )  # fmt: skip
-    w, h = max(8, round(wide * scale)), max(8, round(high * scale))
+    w, h = max(LEAST_SIDE, round(wide * scale)), max(LEAST_SIDE, round(high * scale))
     target = np.array([[0, 0], [w, 0], [w, h], [0, h]], np.float32)
     to_view = cv2.getPerspectiveTransform(corners, target)
     back = to_view @ np.diag([1 / first, 1 / first, 1.0])
@@ -190,7 +191,7 @@ def scaled(photo: Image, outline: NDArray[np.int32] | None, longest: int, p: Par
     part, mask = photo[top:bottom, left:right], mask[top:bottom, left:right]
     h, w = part.shape[:2]
     scale = min(longest / max(h, w), p.enlarge)
-    size = max(1, round(scale * w)), max(1, round(scale * h))
+    size = max(LEAST_SIDE, round(scale * w)), max(LEAST_SIDE, round(scale * h))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     image = np.asarray(cv2.resize(part, size, interpolation=how), np.uint8)
     mask = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
