@@ -114,8 +114,10 @@ def candidates_of(
     """Every run of pieces of one line that may be one digit."""
     found = []
     for start in range(len(pieces)):
-        for stop in range(start + 1, min(len(pieces), start + p.pieces) + 1):
+        for stop in range(start + 1, len(pieces) + 1):
             group = tuple(pieces[start:stop])
+            if len(group) > p.pieces and len({c.parent for c in group}) > 1:
+                break  # but a component may be one digit, into however many pieces it was cut
             _, _, w, h = box_around(group)
             if stop > start + 1 and w > p.widest * max(height, h):
                 break
