@@ -67,9 +67,13 @@ class Parameters:
     least_line: float = 0.55  # mean of a line
     dark: float = 0.2  # darkness from which a page of ones alone, or a doubtful one, is believed
     clear: float = 10.0  # standard deviations of the paper's noise: the same
+    strokes: float = 0.7  # of the digits: on a faint page with so many ones, all are strokes
     most_strokes: int = 12  # as many ones alone are believed
     line_score: float = -0.7  # mean log probability over the ink of a line
     page_score: float = -0.3  # of a page; below it clear lines are believed; if turned, nothing
     clear_line: float = -0.15
     few_score: float = -0.2  # of a page on which fewer digits than `supported` are sure
+    word_gap: float = 0.6  # of the digits' height: wider, it parts a number from a word
+    least_word: int = 2  # digits of a number that is believed in a line with words
+    least_words: int = 3  # of all of them on the page
     unsure: float = 0.8  # below it a digit is marked

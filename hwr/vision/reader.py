@@ -20,14 +20,12 @@ from hwr.vision.components import (
     find_components,
     plausible,
     text_height,
-    weighted_median,
 )
 from hwr.vision.decode import Digit, Reading, read_line
 from hwr.vision.ink import Image, Ink, find_ink
 from hwr.vision.lines import group_lines, skew_deg
 from hwr.vision.orient import (
     Turned,
-    from_upright,
     original_box,
     preference,
     promising,
@@ -35,6 +33,7 @@ from hwr.vision.orient import (
 )
 from hwr.vision.page import View, view_page
 from hwr.vision.parameters import Parameters
+from hwr.vision.refusal import Doubt, accepted
 from hwr.vision.ruling import find_ruling
 from hwr.vision.threshold import Binary, binarise
 
@@ -131,7 +130,9 @@ class Reader:
             if scale > 1:
                 marks = self.find_marks(photo, p, round(scale * p.longest), clock)
         attempt = self.best_attempt(marks, clock)
-        lines, refused = accepted(attempt, marks.ink.noise, p)
+        doubt = Doubt.of(attempt.readings, attempt.score, attempt.turned.angle_deg, p)
+        lines, refused = accepted(attempt.readings, doubt, marks.ink.noise, p)
+        refused += [([c], "too small") for c in attempt.lone]
         page = describe(photo, marks, attempt, lines, refused, p)
         return Examination(photo, page, marks, attempt, lines, clock.seconds)
 
@@ -230,75 +231,6 @@ def drawn(components: Sequence[Component], shape: tuple[int, ...]) -> NDArray[np
         spot = mask[c.y : c.bottom, c.x : c.right]
         spot |= c.mask.astype(np.uint8)
     return mask
-
-
-def accepted(
-    attempt: Attempt, noise: float, p: Parameters
-) -> tuple[list[list[Digit]], list[tuple[Sequence[Component], str]]]:
-    """The lines of digits to report, and everything else with the reason.
-
-    Doubt is judged in layers: the page, the line, the digit, and whether it stands alone. `noise`
-    is the paper's.
-    """
-    refused: list[tuple[Sequence[Component], str]] = [([c], "too small") for c in attempt.lone]
-    sure = sum(d.probability > p.sure for reading in attempt.readings for d in reading.digits)
-    few = sure < p.supported
-    least_score = p.line_score if attempt.score >= p.page_score else p.clear_line
-    doubtful = few or attempt.score < p.few_score
-    unreadable = few and attempt.score < p.few_score
-    if from_upright(attempt.turned.angle_deg) > 45:  # who turns a page must be able to read it
-        unreadable |= attempt.score < p.page_score
-    kept: list[list[Digit]] = []
-    for reading in attempt.readings:
-        refused += [([c], "no digit") for c in reading.refused]
-        digits = [d for d in reading.digits if d.probability >= max(p.least, d.no_digit)]
-        refused += [(d.candidate.pieces, "no digit") for d in reading.digits if d not in digits]
-        mean = float(np.mean([d.probability for d in digits])) if digits else 0.0
-        if unreadable:
-            refused += [(d.candidate.pieces, "page unreadable") for d in digits]
-        elif reading.score < least_score or mean < p.least_line:
-            refused += [(d.candidate.pieces, "line unreadable") for d in digits]
-        elif digits:
-            kept.append(digits)
-    dark = max(p.dark, p.clear * noise) if doubtful else p.dark
-    why = unbelievable([d for line in kept for d in line], dark, p, doubtful=doubtful)
-    if why:
-        refused += [(d.candidate.pieces, why) for line in kept for d in line]
-        kept = []
-    if not kept:
-        return [], refused
-    height = weighted_median(
-        [d.candidate.box[3] for line in kept for d in line],
-        [d.candidate.length * d.probability for line in kept for d in line],
-    )
-    alone_least = p.least_alone if few else p.least_line
-    lines = []
-    for line in kept:
-        low = float(np.median([d.candidate.box[3] for d in line]))
-        alone = len(line) == 1
-        if low < p.small * height:
-            refused += [(d.candidate.pieces, "too small") for d in line]
-        elif alone and (line[0].probability < alone_least or low < 0.5 * height):
-            refused.append((line[0].candidate.pieces, "doubtful and alone"))
-        else:
-            lines.append(line)
-    return lines, refused
-
-
-def unbelievable(digits: Sequence[Digit], dark: float, p: Parameters, *, doubtful: bool) -> str:
-    """Why a page's digits are none after all: folds, dirt, stains, ruling lines. Empty if they are.
-
-    A straight stroke is a 1 to the network, whoever drew it: believed are a few dark ones, or ones
-    among other digits. On a page that is `doubtful` anyhow, faint digits may be parts of a stain.
-    `dark` is the darkness from which ink is not faint.
-    """
-    if not digits:
-        return ""
-    faint = float(np.mean([c.darkness for d in digits for c in d.candidate.pieces])) < dark
-    ones = all(d.label == 1 or d.probability <= p.least_line for d in digits)
-    if ones and (faint or len(digits) > p.most_strokes):
-        return "a mere stroke"
-    return "faint and doubtful" if doubtful and faint else ""
 
 
 def describe(

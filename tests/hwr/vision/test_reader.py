@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -24,6 +25,8 @@ SCENES = {
     "hard shadow": Scene(shadow=0.55),
     "ruled paper": Scene(ruling="lines", turn_deg=1),
     "squared paper": Scene(ruling="squares", turn_deg=-3),
+    "dark lines": Scene(ruling="lines", lines=(0.5, 0.5, 0.5), turn_deg=2),
+    "dark squares": Scene(ruling="squares", lines=(0.3, 0.3, 0.3), turn_deg=1.5),
     "noise": Scene(noise=0.05),
     "blur": Scene(blur=2),
     "poor jpeg": Scene(jpeg=25),
@@ -89,7 +92,17 @@ def test_nothing_is_read_where_no_number_stands(reader: Reader, kind: str) -> No
     assert all(mark["reason"] for mark in page["refused"])
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 300, 3), (40, 3, 3), (30, 30, 3)])
+def test_numbers_are_read_beside_words(reader: Reader, mnist_test: Dataset) -> None:
+    drawn = photograph(Scene(), mnist_test, np.random.default_rng([1, 7]))
+    beside = cv2.copyMakeBorder(drawn.image, 0, 0, 0, 420, cv2.BORDER_REPLICATE)
+    for y, word in zip((75, 160, 245), ("metre", "name", "week")):
+        at = drawn.image.shape[1] + 20, y
+        cv2.putText(beside, word, at, cv2.FONT_HERSHEY_SCRIPT_SIMPLEX, 2, (60, 50, 50), 4)
+    read = [line["text"] for line in reader.read(beside)["lines"]]
+    assert read == [line["text"] for line in reader.read(drawn.image)["lines"]]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (2, 300, 3), (40, 3, 3), (30, 30, 3), (1, 60_000, 3)])
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_tiny_and_empty_pictures_give_nothing(
     reader: Reader, shape: tuple[int, int, int], level: int
