@@ -64,6 +64,7 @@ class Parameters:
     least_alone: float = 0.75  # of a line that is one digit, on a page without others
     sure: float = 0.9  # from it a digit speaks for those around it
     supported: int = 4  # so many sure digits on the page make a lone one likelier
+    plenty: int = 8  # so many sure digits, 1s not counted, are no stains however faint they are
     least_line: float = 0.55  # mean of a line
     dark: float = 0.2  # darkness from which a page of ones alone, or a doubtful one, is believed
     clear: float = 10.0  # standard deviations of the paper's noise: the same

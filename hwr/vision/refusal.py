@@ -21,8 +21,8 @@ class Doubt:
     """What the page as a whole says about its lines.
 
     `few` if hardly a digit is sure; `unclear` if much of its ink cannot be read, so that only clear
-    lines are believed; `doubtful` if either makes everything depend on dark ink; `unreadable` if
-    nothing is to be believed; `turned` if it was not upright.
+    lines are believed; `doubtful` if faint ink is not to be believed, as stains may be, unless many
+    digits are sure; `unreadable` if nothing is; `turned` if it was not upright.
     """
 
     few: bool
@@ -34,12 +34,17 @@ class Doubt:
     @staticmethod
     def of(readings: Sequence[Reading], score: float, angle_deg: float, p: Parameters) -> Doubt:
         """Of a page read with a mean log probability of `score`, turned by an angle."""
-        few = sum(d.probability > p.sure for r in readings for d in r.digits) < p.supported
+        every = [d for reading in readings for d in reading.digits]
+        sure = [d for d in every if d.probability > p.sure]
+        shapes = sum(d.label != 1 for d in sure)  # that no fold has
+        plenty = shapes >= max(p.plenty, 0.5 * len(every))
+        few = len(sure) < p.supported
         turned = from_upright(angle_deg) > 45
         unreadable = few and score < p.few_score
         unreadable |= turned and score < p.page_score  # who turns a page must be able to read it
         unclear = score < p.page_score
-        return Doubt(few, unclear, few or score < p.few_score, unreadable, turned)
+        doubtful = few or (score < p.few_score and not plenty)
+        return Doubt(few, unclear, doubtful, unreadable, turned)
 
 
 def accepted(

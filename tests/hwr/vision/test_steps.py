@@ -1,5 +1,7 @@
 """Each step of the way from a photograph to 28x28, by itself."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from hwr.data import Dataset
 from hwr.errors import UserError
+from hwr.vision.candidates import candidates_of
 from hwr.vision.components import find_components, weighted_median
 from hwr.vision.ink import find_ink
 from hwr.vision.lines import group_lines, skew_deg
@@ -124,6 +127,14 @@ def test_a_small_zero_stays_in_its_line() -> None:
     mask = boxes((50, 100, 30, 60), (110, 130, 20, 20), (150, 100, 30, 60), (210, 100, 30, 60))
     lines, _ = group_lines(find_components(mask, mask.astype(np.float32)), P)
     assert [len(line.members) for line in lines] == [4]
+
+
+def test_a_component_may_be_one_digit_into_however_many_pieces_it_was_cut() -> None:
+    [zero] = find_components(boxes((100, 100, 30, 50)), np.full((400, 600), 0.6, np.float32))
+    pieces = [replace(zero, x=zero.x + 4 * i) for i in range(P.pieces + 2)]
+    ink = np.full((400, 600), 0.6, np.float32)
+    found = candidates_of(pieces, 50.0, ink, np.ones((400, 600), np.uint8), P)
+    assert (0, len(pieces)) in [(c.start, c.stop) for c in found]
 
 
 @pytest.mark.parametrize("slant", [-12.0, 0.0, 9.0])
