@@ -110,8 +110,9 @@ def read_labels(folder: Path) -> dict[str, Any]:
     path = folder / LABELS
     if not folder.is_dir():
         raise UserError(f"--photos {folder}: there is no such folder")
+    text = read_bytes(path)
     try:
-        labels = json.loads(read_bytes(path))
+        labels = json.loads(text)
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error}); correct the file") from None
     if not isinstance(labels, dict) or not labels:

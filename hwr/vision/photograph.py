@@ -160,6 +160,8 @@ def find_photographs(names: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in names:
         path = Path(name)
+        if not name:  # of a variable that is not set; it would be this folder
+            raise UserError("the name of an image is empty; check the command")
         if path.is_dir():
             found += images_in(path)
         elif path.exists() or name == "-":

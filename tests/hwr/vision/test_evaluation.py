@@ -72,6 +72,8 @@ def test_the_command(cli, tmp_path: Path, mnist_test: Dataset) -> None:
 def test_bad_folders(cli, tmp_path: Path) -> None:
     assert "there is no such folder" in cli("evaluate", "--photos", "nowhere").err
     assert "name a run folder" in cli("evaluate").err
+    (tmp_path / "bare").mkdir()
+    assert "error: cannot read bare/labels.json" in cli("evaluate", "--photos", "bare").err
     for text, words in (
         ("{", "not JSON"), ("[]", "expected an object"), ('{"a.png": {}}', 'lacks "rows"'),
         ('{"a.png": {"rows": ["1"]}}', "names a.png, which is neither there nor in images/"),

@@ -126,6 +126,7 @@ def test_truncated_images_are_refused(cli: Cli, tmp_path: Path, drawn: Drawn, ki
 
 def test_missing_names_and_empty_folders(cli: Cli, tmp_path: Path) -> None:
     assert "no such file, folder or match" in cli("predict", "nowhere.jpg").err
+    assert "the name of an image is empty" in cli("predict", "").err
     (tmp_path / "empty").mkdir()
     assert "no image in this folder" in cli("predict", "empty").err
 
