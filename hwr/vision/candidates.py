@@ -59,7 +59,7 @@ def pieces_of(line: Line, p: Parameters) -> list[Component]:
 
 def cut(c: Component, height: float, p: Parameters) -> list[Component]:
     """A component parted along every place where it may be two digits."""
-    cuts = find_cuts(c, height) if p.cuts and c.w >= NARROW * height else []
+    cuts = find_cuts(c, height) if may_be_cut(c, height, p) else []
     if not cuts:
         return [c]
     row, column = np.mgrid[: c.h, : c.w]
@@ -75,6 +75,11 @@ def cut(c: Component, height: float, p: Parameters) -> list[Component]:
         h, w = own.shape
         pieces.append(replace(c, x=c.x + x, y=c.y + y, w=w, h=h, mask=own))
     return pieces or [c]
+
+
+def may_be_cut(c: Component, height: float, p: Parameters) -> bool:
+    """Whether a component is wide enough for several digits."""
+    return p.cuts and c.w >= NARROW * height
 
 
 def find_cuts(c: Component, height: float) -> list[tuple[float, float]]:

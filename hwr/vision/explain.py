@@ -8,11 +8,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr.vision.candidates import cut_out
-from hwr.vision.components import Component
+from hwr.vision.candidates import cut_out, find_cuts, may_be_cut
+from hwr.vision.components import Component, find_components
 from hwr.vision.decode import Digit
 from hwr.vision.draw import READ, REFUSED, UNSURE, png, write
 from hwr.vision.ink import background, grey, smoothed
+from hwr.vision.lines import group_lines
 from hwr.vision.normalise import mend_stroke
 from hwr.vision.parameters import Parameters
 from hwr.vision.photograph import Image
@@ -33,7 +34,9 @@ def contact_sheet(seen: Examination, p: Parameters) -> bytes:
     panels = [panel(caption, picture()) for caption, picture in steps(seen, p)]
     rows = [beside(panels[i : i + COLUMNS]) for i in range(0, len(panels), COLUMNS)]
     digits = [digit for line in seen.lines for digit in line]
-    rows += [heading("What the network saw: cut out, ink alone, pen mended, 28x28; then p")]
+    rows += [
+        heading("What the network saw: cut out, ink alone, pen mended, 28x28; then the likeliest")
+    ]
     rows += digit_rows(digits, seen, READ)
     doubted = [
         digit for reading in seen.attempt.readings for digit in reading.digits
@@ -70,6 +73,7 @@ def steps(seen: Examination, p: Parameters) -> list[tuple[str, Callable[[], Imag
         ("8 contours, CHAIN_APPROX_SIMPLE", partial(contours, marks, simple=True)),
         ("9 components kept and refused", partial(boxes, marks)),
         (f"10 {turned}", partial(lines, seen)),
+        ("11 where touching digits may be cut", partial(cuts, seen, p)),
     ]
 
 
@@ -127,6 +131,30 @@ def boxes(marks: Marks) -> Image:
     for group, colour in (([c for c, _ in marks.refused], REFUSED), (marks.components, READ)):
         for c in group:
             cv2.rectangle(picture, (c.x, c.y), (c.right, c.bottom), colour, thick)
+    return picture
+
+
+def cuts(seen: Examination, p: Parameters) -> Image:
+    """The component with most places to cut it, large: the network tells which are right."""
+    import cv2
+
+    turned = seen.attempt.turned
+    found = find_components(turned.mask, turned.darkness)
+    tried = [
+        (find_cuts(c, line.height), c)
+        for line in (group_lines(found, p)[0] if found else [])
+        for c in line.members
+        if may_be_cut(c, line.height, p)
+    ]
+    if not tried or not max(len(places) for places, _ in tried):
+        return np.full((PANEL, PANEL, 3), 255, np.uint8)
+    places, c = max(tried, key=lambda each: len(each[0]))
+    mask = np.pad(c.mask.astype(np.uint8), 2)
+    zoom = max(1, PANEL // max(mask.shape))
+    picture = coloured(255 - 90 * mask).repeat(zoom, 0).repeat(zoom, 1)
+    for x, slant in places:
+        ends = [round(zoom * (2 + x - slant * side * c.h / 2)) for side in (-1, 1)]
+        cv2.line(picture, (ends[0], 0), (ends[1], len(picture) - 1), RED, max(1, zoom // 2))
     return picture
 
 
