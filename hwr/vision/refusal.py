@@ -41,7 +41,8 @@ class Doubt:
         few = len(sure) < p.supported
         turned = from_upright(angle_deg) > 45
         unreadable = few and score < p.few_score
-        unreadable |= turned and score < p.page_score  # who turns a page must be able to read it
+        if turned:  # who turns a page must be able to read it
+            unreadable |= score < (p.clear_line if few else p.page_score)
         unclear = score < p.page_score
         doubtful = few or (score < p.few_score and not plenty)
         return Doubt(few, unclear, doubtful, unreadable, turned)
