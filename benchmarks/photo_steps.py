@@ -41,7 +41,7 @@ ABLATIONS: dict[str, Changes] = {
     "Sauvola": {"threshold": "sauvola"},
     "no levelling of lines": {"skew_deg": 90.0},
     "no sheet sought": {"page": False},
-    "no ruling taken out": {"ruling": 9.0},
+    "no ruling taken out": {"ruling": 9.0, "ruled_part": 9.0},
     "nothing refused": {"least": 0.0, "least_line": 0.0, "least_alone": 0.0, "line_score": -9.0,
                         "page_score": -9.0, "few_score": -9.0, "skip_cost": 9.0},
 }  # fmt: skip

@@ -10,11 +10,11 @@ from hwr.vision.ink import Grey
 from hwr.vision.parameters import Parameters
 
 SLANTS_DEG = np.arange(-6.0, 6.1, 1.0)  # of the lines, after the page was found
-PIECE = 0.07  # of the page's side: the length that is sought at each slant
+PIECE = 0.12  # of the page's side: the length that is sought at each slant
 FILLED = 0.85  # of a piece that is ink: strokes hide a line, or it fades
-OWN = 0.5  # of an eighth of a piece: between the lines of squared paper there is less ink
-BRIDGE = 0.5  # of a piece: gaps between the pieces of one line
-THICK = 0.3  # of a piece: no ruling line is thicker
+OWN = 0.5  # of a short part of a piece: between the lines of squared paper there is less ink
+BRIDGE = 0.3  # of a piece: gaps between the pieces of one line
+THICK = 0.18  # of a piece: no ruling line is thicker
 COVERED = 0.7  # of a line's length: the bars of several 7s leave gaps
 CROSSING = 1.7  # line thicknesses: a longer run across the line is a stroke's
 DARKEST = 90  # percentile of a line's darkness: its middle, not its soft edges
@@ -25,6 +25,8 @@ ALIKE = 0.06  # of slopes: rungs of one form are parallel
 LEAST_RUNGS = 4
 FILLS = 0.3  # of a frame's height: what stands in it is no speck
 RECTANGULAR = 0.88  # area within a frame, of the rectangle around it; a 0 fills less
+BENDS = 5  # degree of the polynomial that a line follows
+FOLLOWED = 0.7  # of its pixels are near it
 LEAST_PIECE = 24  # pixels
 LEAST_INK = 50  # pixels that tell how dark the pen is
 
@@ -71,7 +73,7 @@ def long_lines(ink: Image, p: Parameters) -> Image:
         level = cv2.dilate((filled > 255 * FILLED).astype(np.uint8), window)
         if level.any():
             found |= sheared(level, shift)
-    found &= (cv2.blur(255 * half, (piece // 8 | 1, 1)) > 255 * OWN).astype(np.uint8)
+    found &= (cv2.blur(255 * half, (piece // 14 | 1, 1)) > 255 * OWN).astype(np.uint8)
     if not found.any():
         return np.zeros_like(ink)
     bridge = np.ones((3, max(3, int(BRIDGE * piece / 2)) | 1), np.uint8)
@@ -87,8 +89,32 @@ def long_lines(ink: Image, p: Parameters) -> Image:
     )
     keep = long & (2 * thickness < THICK * piece) & (columns > COVERED * length)
     keep[0] = False
-    kept = keep[which].astype(np.uint8) & found
+    kept = np.zeros_like(found)
+    for i in np.flatnonzero(keep):
+        left, top, wide, high = stats[i, :4]
+        part = np.s_[top : top + high, left : left + wide]
+        kept[part] |= on_course((which[part] == i) & (found[part] > 0), thickness[i])
     return np.asarray(cv2.resize(kept, (w, h), interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def on_course(line: NDArray[np.bool_], thickness: float) -> Image:
+    """A line without what joins it on one side: the stem of a digit that lies along it.
+
+    Its course is a polynomial, fitted again without what is far from the first fit.
+    """
+    y, x = np.nonzero(line)
+    at = 2 * x / max(line.shape[1] - 1, 1) - 1
+    near = np.ones(len(y), bool)
+    for reach in (2, 1):
+        course = np.polynomial.polynomial.polyval(
+            at, np.polynomial.polynomial.polyfit(at[near], y[near], BENDS)
+        )
+        near = np.abs(y - course) <= reach * thickness + 1
+        if near.mean() < FOLLOWED:  # it bends too much
+            return line.astype(np.uint8)
+    out = np.zeros(line.shape, np.uint8)
+    out[y[near], x[near]] = 1
+    return out
 
 
 def sheared(mask: Image, shift: float) -> Image:
