@@ -27,6 +27,7 @@ FILLS = 0.3  # of a frame's height: what stands in it is no speck
 RECTANGULAR = 0.88  # area within a frame, of the rectangle around it; a 0 fills less
 BENDS = 5  # degree of the polynomial that a line follows
 FOLLOWED = 0.7  # of its pixels are near it
+REACHES = (1.0, 0.6, 0.6)  # line thicknesses from its course, in one fit after the other
 LEAST_PIECE = 24  # pixels
 LEAST_INK = 50  # pixels that tell how dark the pen is
 
@@ -93,23 +94,25 @@ def long_lines(ink: Image, p: Parameters) -> Image:
     for i in np.flatnonzero(keep):
         left, top, wide, high = stats[i, :4]
         part = np.s_[top : top + high, left : left + wide]
-        kept[part] |= on_course((which[part] == i) & (found[part] > 0), thickness[i])
+        line = (which[part] == i) & (found[part] > 0) & (half[part] > 0)
+        kept[part] |= on_course(line, float(np.median(line.sum(0))))
     return np.asarray(cv2.resize(kept, (w, h), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
 def on_course(line: NDArray[np.bool_], thickness: float) -> Image:
     """A line without what joins it on one side: the stem of a digit that lies along it.
 
-    Its course is a polynomial, fitted again without what is far from the first fit.
+    Its course is a polynomial, fitted again without what is far from it. `thickness` is the line's
+    where no stroke joins.
     """
     y, x = np.nonzero(line)
-    at = 2 * x / max(line.shape[1] - 1, 1) - 1
+    at = 2 * np.arange(line.shape[1]) / max(line.shape[1] - 1, 1) - 1
     near = np.ones(len(y), bool)
-    for reach in (2, 1):
-        course = np.polynomial.polynomial.polyval(
-            at, np.polynomial.polynomial.polyfit(at[near], y[near], BENDS)
-        )
-        near = np.abs(y - course) <= reach * thickness + 1
+    course = np.zeros(line.shape[1])
+    for reach in REACHES:
+        bends = np.polynomial.polynomial.polyfit(at[x[near]], y[near], BENDS)
+        course = np.polynomial.polynomial.polyval(at, bends)
+        near = np.abs(y - course[x]) <= reach * thickness + 1
         if near.mean() < FOLLOWED:  # it bends too much
             return line.astype(np.uint8)
     out = np.zeros(line.shape, np.uint8)
