@@ -154,7 +154,15 @@ class ArrayLoop(Loop):
 
 
 class Elementwise(ArrayLoop):
-    """For every element of flat arrays of one size. A task is an element."""
+    """For every element of flat arrays of one size. A task is an element.
+
+    Where all arrays named in `idle` are zero, the formula is known to change nothing: so nothing
+    else is read there, and nothing written.
+    """
+
+    def __init__(self, formula: Callable[..., Any], outputs: str, idle: str = ""):
+        super().__init__(formula, outputs)
+        self.idle = idle.split()
 
     def emit(self, module: ir.Module, tile: Tile) -> None:
         emit = Emitter(module, self.name, 4, tile.lanes)
@@ -162,14 +170,26 @@ class Elementwise(ArrayLoop):
         arrays = {name: self.array(emit, name, lo) for name in self.arrays}
         numbers = {name: self.field(emit, name, FLOAT) for name in self.numbers}
         for offset, vectors in strips(emit, tile, emit.build.sub(hi, lo)):
-            values = {name: emit.spread(number) for name, number in numbers.items()}
-            for v in vectors:
-                place = {n: emit.at(emit.at(a, offset), v) for n, a in arrays.items()}
-                reads = [name for name in self.arrays if name in self.inputs]
-                values |= {name: self.load(emit, name, place[name]) for name in reads}
-                for name, value in self.results(emit, values).items():
-                    self.store(emit, value, name, place[name])
+            here = {name: emit.at(array, offset) for name, array in arrays.items()}
+            if self.idle:
+                seen = [emit.load_vector(emit.at(here[n], v)) for n in self.idle for v in vectors]
+                with emit.build.if_then(emit.any_bit(seen)):
+                    self.emit_strip(emit, here, numbers, vectors)
+            else:
+                self.emit_strip(emit, here, numbers, vectors)
         emit.finish()
+
+    def emit_strip(
+        self, emit: Emitter, here: dict[str, Any], numbers: dict[str, Any], vectors: range
+    ) -> None:
+        """Some vectors of each array."""
+        values = {name: emit.spread(number) for name, number in numbers.items()}
+        for v in vectors:
+            place = {name: emit.at(pointer, v) for name, pointer in here.items()}
+            reads = [name for name in self.arrays if name in self.inputs]
+            values |= {name: self.load(emit, name, place[name]) for name in reads}
+            for name, value in self.results(emit, values).items():
+                self.store(emit, value, name, place[name])
 
     def __call__(self, **fields: Any) -> None:
         """Arrays are contiguous float32 (`bits` uint16), numbers are floats."""
@@ -177,8 +197,8 @@ class Elementwise(ArrayLoop):
         run(self, self.job.bind(**fields), size, quick=size < QUICK)
 
 
-def elementwise(outputs: str) -> Callable[[Callable[..., Any]], Elementwise]:
-    return lambda formula: Elementwise(formula, outputs)
+def elementwise(outputs: str, idle: str = "") -> Callable[[Callable[..., Any]], Elementwise]:
+    return lambda formula: Elementwise(formula, outputs, idle)
 
 
 class Columns(ArrayLoop):

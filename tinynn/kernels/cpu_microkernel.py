@@ -29,7 +29,7 @@ import platform
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,12 @@ class Emitter:
             vector = self.build.fadd(vector, self.shuffle(vector, empty, lanes))
             distance //= 2
         return self.build.extract_element(vector, INT32(0))
+
+    def any_bit(self, vectors: list[Any]) -> Any:
+        """Whether any of the floats has a bit set: is not the zero of memory that was cleared."""
+        number = ir.IntType(32 * vectors[0].type.count)
+        bits = [self.build.bitcast(vector, number) for vector in vectors]
+        return self.build.icmp_unsigned("!=", reduce(self.build.or_, bits), number(0))
 
     def constant(self, value: float) -> Any:
         return ir.Constant(self.vector, [float(value)] * self.lanes)
