@@ -35,7 +35,7 @@ ABLATIONS: dict[str, Changes] = {
     "box stretched to 28x28": {"normalise": "stretch"},
     "20-box centred by box, not by mass": {"normalise": "box"},
     "no cuts inside components": {"cuts": False},
-    "one piece a digit": {"pieces": 1},
+    "one component a digit": {"pieces": 1},
     "adaptive 51,15": {"threshold": "adaptive"},
     "global Otsu": {"threshold": "otsu"},
     "Sauvola": {"threshold": "sauvola"},
@@ -168,7 +168,7 @@ def with_lines(image: Image) -> Image:
     for y in range(step // 2, h, step):
         colour = (0.95 * blue, 0.72 * green, 0.62 * red)
         cv2.line(out, (0, y), (w, y + w // 250), colour, thick, cv2.LINE_AA)
-    return out
+    return np.minimum(image, out)  # the writing is over the lines
 
 
 def in_shadow(image: Image) -> Image:
