@@ -18,7 +18,8 @@ from tinynn.kernels.threads import usable_cpus
 
 FLOOR = (
     "floor: the step's multiply-adds on taps that see data, over NumPy's sgemm rate in the same "
-    "turns; Winograd's kernels multiply less and may go below"
+    "turns; Winograd's kernels multiply less and may go below. Adam passes by weights that have "
+    "never had a gradient, as filters' taps that see only padding"
 )
 
 
