@@ -47,7 +47,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--force", action="store_true", help="overwrite files of an earlier reading")
     p.add_argument("--model", type=Path, metavar="RUN",
                    help="folder of a run, such as runs/photo (default: as shipped)")  # fmt: skip
-    p.add_argument("--backend", default="numpy", help=f"one of {', '.join(backend_names())}")
+    p.add_argument("--backend", default="reference",
+                   help=f"one of {', '.join(backend_names())}; numpy compiles kernels when first "
+                   "used, which pays for many photographs or a large --model")  # fmt: skip
     p.add_argument("--threads", metavar="N", type=command.count(1), default=usable_cpus(),
                    help="threads the kernels use")  # fmt: skip
     return p

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +45,15 @@ def test_numbers_line_by_line_and_two_files(cli: Cli, tmp_path: Path, drawn: Dra
     assert (again.code, again.out) == (2, "")
     assert "exists already; --force overwrites it" in again.err
     assert cli("predict", "photo.jpg", "--force").code == 0
+
+
+def test_a_first_photograph_waits_for_no_compiler(tmp_path: Path, drawn: Drawn) -> None:
+    (tmp_path / "photo.jpg").write_bytes(encoded(drawn.image))
+    command = [sys.executable, "-m", "hwr.predict", str(tmp_path / "photo.jpg"), "--json"]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert run.stderr == ""
+    assert not (tmp_path / "compiled").exists()
 
 
 def test_json_prints_one_object_and_writes_nothing(cli: Cli, tmp_path: Path, drawn: Drawn) -> None:
