@@ -7,16 +7,13 @@ block of rows has its own, so that they are the same whichever thread does it.
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numba import carray
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import QUICK, ROWS, UNROLL, as_doubles, as_floats, call_loop, columns
-from tinynn.kernels.cpu_microkernel import host_tile
+from tinynn.kernels.cpu_loops import QUICK, ROWS, as_doubles, as_floats, call_loop, columns, folds
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.fallback import float32_only
 
@@ -61,13 +58,6 @@ def sum_blocks(lo, hi, thread, job_pointer):
 # ---------------------------------------------------------------------------------------------
 # The kernels
 # ---------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=256)
-def folds(shape: tuple[int, ...]) -> int:
-    """How many rows are laid side by side: as many as fill the registers, of those there are."""
-    strip = host_tile().lanes * UNROLL
-    return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
 
 
 @float32_only(reference.add_bias)

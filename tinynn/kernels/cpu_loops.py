@@ -9,8 +9,9 @@ as long to compile each of these loops, and does not keep sums in registers.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from inspect import getfile, signature
 from pathlib import Path
 from typing import Any, ClassVar
@@ -264,6 +265,13 @@ def columns(
     outputs: str, job: np.dtype, scratch: str = ""
 ) -> Callable[[Callable[..., Any]], Columns]:
     return lambda formula: Columns(formula, outputs, job, scratch)
+
+
+@lru_cache(maxsize=256)
+def folds(shape: tuple[int, ...]) -> int:
+    """How many rows are laid side by side: as many as fill the registers, of those there are."""
+    strip = host_tile().lanes * UNROLL
+    return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
 
 
 class Pixels(ArrayLoop):

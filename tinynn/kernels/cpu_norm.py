@@ -20,15 +20,14 @@ from tinynn.kernels.cpu_formulas import relu, where
 from tinynn.kernels.cpu_loops import (
     QUICK,
     ROWS,
-    UNROLL,
     Columns,
     as_doubles,
     as_float,
     as_floats,
     call_loop,
     columns,
+    folds,
 )
-from tinynn.kernels.cpu_microkernel import host_tile
 from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, run, scratch
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
@@ -225,13 +224,6 @@ def backward_numbers(lo, hi, thread, job_pointer):
 # ---------------------------------------------------------------------------------------------
 # The kernels
 # ---------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=256)
-def folds(shape: tuple[int, ...]) -> int:
-    """How many rows are laid side by side: as many as fill the registers, of those there are."""
-    strip = host_tile().lanes * UNROLL
-    return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from tinynn.kernels import reference_optim
 from tinynn.kernels.cpu_formulas import sqrt
 from tinynn.kernels.cpu_loops import elementwise
-from tinynn.kernels.cpu_parallel import float_bits
 from tinynn.kernels.fallback import float32_only
 
 Array = Any
@@ -154,7 +155,7 @@ def update_adam(
         rate=float(lr[0] / (1 - beta1 ** step[0])), root=1 / math.sqrt(1 - beta2 ** step[0]),
         eps=float(eps),
     )  # fmt: skip
-    if weight_decay == 0 and float_bits(float(eps)):  # or 0 / 0
+    if weight_decay == 0 and np.float32(eps) > 0:  # or 0 / 0
         adam_without_decay(**fields)
     else:
         decay = 0.0 if decoupled else float(weight_decay)

@@ -12,7 +12,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,6 @@ def write(fields: dict[str, Any], record: array[int], places: dict[str, int]) ->
         record[places[name]] = value
 
 
-@lru_cache(maxsize=256)
 def float_bits(value: float) -> int:
     """The bits of a float32. (Too large a number becomes infinity.)"""
     return c_int32.from_buffer(c_float(value)).value
