@@ -23,7 +23,8 @@ from tinynn.kernels import (
     reference,
 )
 from tinynn.kernels.cpu_direct_conv import axes_of
-from tinynn.kernels.cpu_microkernel import AVX2, AVX512, NEON, SSE, Tile, host_tile, microkernel
+from tinynn.kernels.cpu_llvm import AVX2, AVX512, NEON, SSE, Tile, host_tile
+from tinynn.kernels.cpu_microkernel import microkernel
 from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
 
 # The host's own tile first; the others run anywhere, LLVM splits or joins their vectors.

@@ -12,8 +12,8 @@ import numpy as np
 from llvmlite import ir
 
 from tinynn.kernels import reference
+from tinynn.kernels.cpu_llvm import INT, Emitter, Tile
 from tinynn.kernels.cpu_loops import QUICK, Columns, elementwise, strips
-from tinynn.kernels.cpu_microkernel import INT, Emitter, Tile
 from tinynn.kernels.cpu_parallel import job_type, run
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like

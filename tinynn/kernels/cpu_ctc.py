@@ -13,8 +13,8 @@ import numpy as np
 from numba import carray, njit
 
 from tinynn.kernels import reference_ctc
+from tinynn.kernels.cpu_llvm import load_int
 from tinynn.kernels.cpu_loops import as_doubles, as_floats
-from tinynn.kernels.cpu_microkernel import load_int
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.fallback import float32_only
 

@@ -30,8 +30,7 @@ from numba.extending import intrinsic
 from tinynn.kernels import cpu_loops
 from tinynn.kernels.cpu_direct_conv import Axis, by_taps, form, integers
 from tinynn.kernels.cpu_direct_weights import by_tap
-from tinynn.kernels.cpu_loops import strips
-from tinynn.kernels.cpu_microkernel import (
+from tinynn.kernels.cpu_llvm import (
     INT,
     Emitter,
     Tile,
@@ -40,6 +39,7 @@ from tinynn.kernels.cpu_microkernel import (
     host_tile,
     load_int,
 )
+from tinynn.kernels.cpu_loops import strips
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads

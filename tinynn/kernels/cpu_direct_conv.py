@@ -28,15 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import carray, njit
 
-from tinynn.kernels.cpu_microkernel import (
-    WIDTH,
-    Tile,
-    fitting_tile,
-    load_int,
-    microkernel,
-    multiply_rows,
-    pack_taps,
-)
+from tinynn.kernels.cpu_llvm import Tile, fitting_tile, load_int
+from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_taps
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size
 from tinynn.kernels.memory import empty

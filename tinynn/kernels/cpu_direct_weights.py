@@ -24,18 +24,8 @@ import numpy as np
 from numba import carray, njit
 
 from tinynn.kernels.cpu_direct_conv import Axis, integers
-from tinynn.kernels.cpu_microkernel import (
-    WIDTH,
-    Tile,
-    fitting_tile,
-    host_tile,
-    load_float,
-    load_int,
-    microkernel,
-    multiply_rows,
-    pack_panel,
-    store_float,
-)
+from tinynn.kernels.cpu_llvm import Tile, fitting_tile, host_tile, load_float, load_int, store_float
+from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_panel
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Pair
 from tinynn.kernels.memory import empty

@@ -26,15 +26,8 @@ from llvmlite import ir
 from numba import carray
 
 from tinynn.kernels.cpu_direct_conv import Axis, Pair, plan_gather
-from tinynn.kernels.cpu_microkernel import (
-    INT,
-    Emitter,
-    Tile,
-    compile_functions,
-    host_tile,
-    load_int,
-    multiply_tile,
-)
+from tinynn.kernels.cpu_llvm import INT, Emitter, Tile, compile_functions, host_tile, load_int
+from tinynn.kernels.cpu_microkernel import multiply_tile
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.memory import empty
 

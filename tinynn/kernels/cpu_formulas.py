@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from tinynn.kernels.cpu_microkernel import INT32, Emitter
+from tinynn.kernels.cpu_llvm import INT32, Emitter
 
 FUSE = ("contract",)  # a product and a sum may become one instruction, rounded once
 

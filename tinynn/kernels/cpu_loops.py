@@ -22,7 +22,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from tinynn.kernels.cpu_formulas import Vector
-from tinynn.kernels.cpu_microkernel import (
+from tinynn.kernels.cpu_llvm import (
     FLOAT,
     INT,
     INT32,

@@ -22,8 +22,8 @@ from typing import Any
 from llvmlite import ir
 
 from tinynn.kernels.cpu_formulas import Vector, where
+from tinynn.kernels.cpu_llvm import FLOAT, INT, INT32, Emitter, Tile
 from tinynn.kernels.cpu_loops import QUICK, UNROLL, Loop, smallest
-from tinynn.kernels.cpu_microkernel import FLOAT, INT, INT32, Emitter, Tile
 from tinynn.kernels.cpu_parallel import job_type, run
 
 Combine = Callable[[Vector, Vector], Vector]

@@ -35,7 +35,7 @@ from llvmlite import ir
 from numba import cfunc, njit, types
 from numba.extending import intrinsic
 
-from tinynn.kernels.cpu_microkernel import INT, INT32, call_address
+from tinynn.kernels.cpu_llvm import INT, INT32, call_address
 
 # ---------------------------------------------------------------------------------------------
 # The shared numbers: places (int64) in one block. What different threads write is kept apart, in

@@ -35,18 +35,8 @@ from tinynn.kernels.cpu_direct_conv import (
     form,
     integers,
 )
-from tinynn.kernels.cpu_microkernel import (
-    INT,
-    WIDTH,
-    Emitter,
-    Tile,
-    call_address,
-    compile_functions,
-    load_int,
-    microkernel,
-    multiply_rows,
-    pack_taps,
-)
+from tinynn.kernels.cpu_llvm import INT, Emitter, Tile, call_address, compile_functions, load_int
+from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_taps
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Pair
 from tinynn.kernels.memory import empty
