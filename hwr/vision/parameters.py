@@ -1,7 +1,8 @@
-"""Every number that the reader of photographs decides by, in one place.
+"""The numbers by which a photograph is read one way or another, in one place.
 
 Lengths are shares of something that the photograph itself tells: its sides, the height of its
-digits, the width of its strokes. No step holds a number of its own.
+digits, the width of its strokes. What shapes a single step, such as the width of a window in which
+it looks, stands with a name at the head of that step's file.
 """
 
 from __future__ import annotations
