@@ -14,15 +14,8 @@ from hwr.vision.lines import Line
 from hwr.vision.normalise import mend_stroke, to_mnist
 from hwr.vision.parameters import Parameters
 
-SLANTS = (-0.6, -0.45, -0.3, -0.15, 0.0, 0.15, 0.3, 0.45, 0.6)  # of cuts: columns to a row
-THIN = 2.6  # stroke widths: as much ink as a cut may cross
-FROM_SIDE = 0.12  # line heights: no cut nearer to the side of a component
-APART = 0.14  # line heights between cuts
-CUTS_PER_WIDTH = 4  # at most, for a component as wide as the line is high
-NARROW = 0.5  # line heights: what is narrower is not cut
 PAD = 2  # pixels of paper around a crop
 RIM = np.ones((3, 3), np.uint8)
-TONE = (0.2, 0.9)  # of full ink: what becomes black, and what white
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +52,7 @@ def pieces_of(line: Line, p: Parameters) -> list[Component]:
 
 def cut(c: Component, height: float, p: Parameters) -> list[Component]:
     """A component parted along every place where it may be two digits."""
-    cuts = find_cuts(c, height) if may_be_cut(c, height, p) else []
+    cuts = find_cuts(c, height, p) if may_be_cut(c, height, p) else []
     if not cuts:
         return [c]
     row, column = np.mgrid[: c.h, : c.w]
@@ -79,10 +72,10 @@ def cut(c: Component, height: float, p: Parameters) -> list[Component]:
 
 def may_be_cut(c: Component, height: float, p: Parameters) -> bool:
     """Whether a component is wide enough for several digits."""
-    return p.cuts and c.w >= NARROW * height
+    return p.cuts and c.w >= p.cut_narrow * height
 
 
-def find_cuts(c: Component, height: float) -> list[tuple[float, float]]:
+def find_cuts(c: Component, height: float, p: Parameters) -> list[tuple[float, float]]:
     """Straight cuts (column at half height, slant) that cross little ink, from left to right.
 
     For each slant the component is sheared upright and its ink counted by column; cuts lie where
@@ -91,8 +84,8 @@ def find_cuts(c: Component, height: float) -> list[tuple[float, float]]:
     import cv2
 
     found: dict[tuple[int, float], float] = {}
-    limit = THIN * c.stroke + 0.04 * c.h
-    for slant in SLANTS:
+    limit = p.cut_ink * c.stroke + p.cut_ink_high * c.h
+    for slant in p.cut_slants:
         room = int(np.ceil(abs(slant) * c.h / 2))
         move = np.array([[1, slant, room - slant * c.h / 2], [0, 1, 0]])
         upright = cv2.warpAffine(
@@ -103,12 +96,12 @@ def find_cuts(c: Component, height: float) -> list[tuple[float, float]]:
         low = (inner <= limit) & (inner <= crossed[:-2]) & (inner <= crossed[2:])
         for at in np.flatnonzero(low) + 1:
             x = int(at) - room
-            if FROM_SIDE * height <= x <= c.w - FROM_SIDE * height:
-                found[x, slant] = float(crossed[at]) + 0.5 * abs(slant) * c.stroke
-    most = max(2, int(CUTS_PER_WIDTH * c.w / height))
+            if p.cut_from_side * height <= x <= c.w - p.cut_from_side * height:
+                found[x, slant] = float(crossed[at]) + p.cut_slant_cost * abs(slant) * c.stroke
+    most = max(2, int(p.cuts_per_width * c.w / height))
     chosen: list[tuple[int, float]] = []
     for x, slant in sorted(found, key=lambda cut: found[cut]):
-        if len(chosen) < most and all(abs(x - other) > APART * height for other, _ in chosen):
+        if len(chosen) < most and all(abs(x - other) > p.cut_apart * height for other, _ in chosen):
             chosen.append((x, slant))
     return [(float(x), slant) for x, slant in sorted(chosen)]
 
@@ -144,10 +137,10 @@ def widest_gap(pieces: Sequence[Component]) -> int:
 
 def crop(pieces: Sequence[Component], darkness: Grey, mask: Image, p: Parameters) -> Image:
     """The image of some components alone, as the network reads it; uint8 (28, 28)."""
-    return normalised(cut_out(pieces, darkness, mask), pieces, p)
+    return normalised(cut_out(pieces, darkness, mask, p), pieces, p)
 
 
-def cut_out(pieces: Sequence[Component], darkness: Grey, mask: Image) -> Grey:
+def cut_out(pieces: Sequence[Component], darkness: Grey, mask: Image, p: Parameters) -> Grey:
     """Their ink from 0 to 1, with the soft edge of the strokes but without their neighbours."""
     import cv2
 
@@ -165,7 +158,7 @@ def cut_out(pieces: Sequence[Component], darkness: Grey, mask: Image) -> Grey:
     others[place][: inside.shape[0], : inside.shape[1]] = mask[window]
     near = cv2.dilate(own, RIM) & (own | (1 - others))
     full = max(c.pen for c in pieces)
-    low, high = TONE
+    low, high = p.tone
     ink = np.minimum((around / np.float32(full) - low) / (high - low), 1)
     return np.asarray(np.maximum(ink, 0) * near, np.float32)
 
@@ -177,7 +170,7 @@ def normalised(ink: Grey, pieces: Sequence[Component], p: Parameters) -> Image:
     if p.normalise == "stretch":
         return np.asarray(cv2.resize(np.uint8(255 * ink), (28, 28), interpolation=cv2.INTER_AREA))
     stroke = sum(c.stroke * c.length for c in pieces) / sum(c.length for c in pieces)
-    image = to_mnist(mend_stroke(ink, stroke))
+    image = to_mnist(mend_stroke(ink, stroke, p.stroke_px), p.box_faint)
     return centred_by_box(image) if p.normalise == "box" else image
 
 

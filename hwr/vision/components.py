@@ -12,11 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from hwr.vision.ink import Grey, Image
 from hwr.vision.parameters import Parameters
 
-LEAST_AREA = 6  # pixels of the working image
-PEN = 0.7  # share of the ink that is fainter than full ink
-BLOT = 0.35  # thickness, of the longer side, from which a mark may be a smudge
-PATCHY = 0.25  # of the squared stroke width: the least area of a mark
-
 Box = tuple[int, int, int, int]  # x, y, width, height in pixels
 
 
@@ -67,7 +62,9 @@ class Component:
         return max(self.w, self.h)
 
 
-def find_components(mask: Image, darkness: Grey, page: Image | None = None) -> list[Component]:
+def find_components(
+    mask: Image, darkness: Grey, p: Parameters, page: Image | None = None
+) -> list[Component]:
     """All 8-connected components of a mask of ink; `page` 1 where the page is."""
     import cv2
 
@@ -78,10 +75,11 @@ def find_components(mask: Image, darkness: Grey, page: Image | None = None) -> l
     depth = cv2.distanceTransform(
         cv2.copyMakeBorder(mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT), cv2.DIST_L2, 3
     )[1:-1, 1:-1]
+    least = round((p.least_side * max(mask.shape)) ** 2)
     found = []
     for i in range(1, count):
         x, y, w, h, area = (int(value) for value in stats[i])
-        if area < LEAST_AREA:
+        if area < least:
             continue
         part = np.s_[y : y + h, x : x + w]
         own = which[part] == i
@@ -92,7 +90,7 @@ def find_components(mask: Image, darkness: Grey, page: Image | None = None) -> l
                 stroke=max(1.0, 4 * float(inside.mean()) - 2),
                 thickest=2 * float(inside.max()),
                 darkness=float(dark.mean()),
-                pen=max(float(np.partition(dark, at := int(PEN * len(dark)))[at]), 1e-3),
+                pen=max(float(np.partition(dark, at := int(p.pen * len(dark)))[at]), 1e-3),
                 edge=int(at_edge[i]),
                 parent=i,
             )
@@ -137,7 +135,7 @@ def plausible(
     for c in components:
         if is_edge(c, shape, p):
             refused.append((c, "at the page's edge"))
-        elif c.h > 0.92 * shape[0] or c.w > 0.97 * shape[1]:
+        elif c.h > p.as_high * shape[0] or c.w > p.as_wide * shape[1]:
             refused.append((c, "as large as the page"))
         else:
             kept.append(c)
@@ -149,11 +147,14 @@ def plausible(
     dark = weighted_median([c.darkness for c in kept], weights)
     good = []
     for c in kept:
-        if c.size < max(p.speck * height, 1.2 * stroke) or c.mask.sum() < PATCHY * stroke**2:
+        if (
+            c.size < max(p.speck * height, p.speck_strokes * stroke)
+            or c.mask.sum() < p.patchy * stroke**2
+        ):
             refused.append((c, "speck"))
         elif c.darkness < p.faint * dark:
             refused.append((c, "faint"))
-        elif c.thickest > max(p.smudge * stroke, BLOT * c.size):
+        elif c.thickest > max(p.smudge * stroke, p.blot * c.size):
             refused.append((c, "smudge"))
         else:
             good.append(c)
@@ -168,10 +169,9 @@ def is_edge(c: Component, shape: tuple[int, ...], p: Parameters) -> bool:
     """Whether a component is the rim of the page, a shadow there, or something beyond it."""
     h, w = shape[:2]
     margin = p.margin * max(h, w)
-    if c.edge and (
-        c.edge > 0.12 * c.size or c.size > 0.25 * max(h, w) or min(c.w, c.h) < margin
-    ):  # fmt: skip
+    long = c.size > p.edge_long * max(h, w)
+    if c.edge and (long or c.edge > p.edge_touched * c.size or min(c.w, c.h) < margin):
         return True
     near = (c.x < margin, c.y < margin, c.right > w - margin, c.bottom > h - margin)
     inside = c.right >= margin <= c.bottom and c.x <= w - margin and c.y <= h - margin
-    return not inside or (sum(near) >= 2 and c.w * c.h < 0.1 * w * h)
+    return not inside or (sum(near) >= 2 and c.w * c.h < p.edge_corner * w * h)

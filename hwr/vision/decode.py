@@ -17,14 +17,6 @@ from hwr.vision.classifier import DIGITS
 from hwr.vision.components import Component
 from hwr.vision.parameters import Parameters
 
-USUAL_LENGTH = 2.2  # line heights: the strokes of one digit
-MOST_SURPRISE = 6.0  # nats
-UNREAD = -3.0  # log probability that refused ink counts with in a line's score
-OVERLAP_COST, STACK_COST, SMALL_COST = 0.3, 0.3, 0.5  # nats
-HALF_HIGH = 0.55  # line heights: a digit lower than this costs something
-LEAST_SKIP = 0.02  # nats, for refusing however little
-SQUARE = 0.95  # width over height from which a digit costs something
-
 
 @dataclass(frozen=True, eq=False)
 class Digit:
@@ -67,7 +59,7 @@ def read_line(
     p: Parameters,
 ) -> Reading:
     """The best reading of a line; `scores` (N, 11) are the candidates' log probabilities."""
-    usual = USUAL_LENGTH * height
+    usual = p.usual_length * height
     ink = np.array([piece.length for piece in pieces]) / usual
     ending: dict[int, list[int]] = {}
     for k, candidate in enumerate(candidates):
@@ -75,7 +67,7 @@ def read_line(
     best = [0.0]
     chosen: list[int | None] = [None]  # the candidate that ends before each place
     for stop in range(1, len(pieces) + 1):
-        cost, choice = best[-1] + p.skip_cost * ink[stop - 1] + LEAST_SKIP, None
+        cost, choice = best[-1] + p.skip_cost * ink[stop - 1] + p.least_skip, None
         if (
             stop > 1
             and chosen[-1] is not None
@@ -104,9 +96,9 @@ def read_line(
         else:
             digits.append(as_digit(candidates[last], scores[last]))
             at = candidates[last].start
-    read = sum(d.candidate.length * max(d.log_probability, UNREAD) for d in digits)
+    read = sum(d.candidate.length * max(d.log_probability, p.unread) for d in digits)
     lost = sum(piece.length for piece in refused)
-    score = (read + UNREAD * lost) / usual / max(float(ink.sum()), 1e-6)
+    score = (read + p.unread * lost) / usual / max(float(ink.sum()), 1e-6)
     return Reading(digits[::-1], refused[::-1], score, float(ink.sum()))
 
 
@@ -124,11 +116,11 @@ def candidate_cost(
     p: Parameters,
 ) -> float:
     """What it costs to take a candidate for its likeliest digit."""
-    surprise = min(-float(scores[:DIGITS].max()), MOST_SURPRISE)
+    surprise = min(-float(scores[:DIGITS].max()), p.most_surprise)
     cost = surprise * float(ink[c.start : c.stop].sum()) + p.digit_cost
     _, _, w, h = c.box
-    cost += p.wide_cost * min(max(w / max(h, 1) - SQUARE, 0), 1)
-    return cost + SMALL_COST * max(HALF_HIGH - h / height, 0) / HALF_HIGH
+    cost += p.wide_cost * min(max(w / max(h, 1) - p.wide_from, 0), 1)
+    return cost + p.low_cost * max(p.low_from - h / height, 0) / p.low_from
 
 
 def is_cut(c: Candidate, pieces: Sequence[Component]) -> bool:
@@ -149,8 +141,8 @@ def joint_cost(
         ax, ay, aw, ah = before.box
         bx, by, bw, bh = c.box
         across, down = min(ax + aw, bx + bw) - max(ax, bx), min(ay + ah, by + bh) - max(ay, by)
-        if across > 0.4 * min(aw, bw):
-            cost += OVERLAP_COST * across / max(1, min(aw, bw))
-        if across > 0 and down < 0.35 * min(ah, bh):
-            cost += STACK_COST
+        if across > p.overlap_from * min(aw, bw):
+            cost += p.overlap_cost * across / max(1, min(aw, bw))
+        if across > 0 and down < p.stack_from * min(ah, bh):
+            cost += p.stack_cost
     return cost

@@ -37,13 +37,13 @@ def contact_sheet(seen: Examination, p: Parameters) -> bytes:
     rows += [
         heading("What the network saw: cut out, ink alone, pen mended, 28x28; then the likeliest")
     ]
-    rows += digit_rows(digits, seen, READ)
+    rows += digit_rows(digits, seen, READ, p)
     doubted = [
         digit for reading in seen.attempt.readings for digit in reading.digits
         if digit not in digits
     ]  # fmt: skip
     if doubted:
-        rows += [heading("Refused after reading"), *digit_rows(doubted, seen, REFUSED)]
+        rows += [heading("Refused after reading"), *digit_rows(doubted, seen, REFUSED, p)]
     return png(np.vstack([wide(row) for row in rows]))
 
 
@@ -59,7 +59,7 @@ def steps(seen: Examination, p: Parameters) -> list[tuple[str, Callable[[], Imag
         ("photograph" + (", sheet found" if marks.view.is_sheet else ""), partial(outlined, seen)),
         (f"1 page: {sheet}", lambda: marks.view.image),
         ("2 grey", lambda: coloured(shade)),
-        ("3 smoothed (Gaussian)", lambda: coloured(smoothed(shade.astype(np.float32)))),
+        ("3 smoothed (Gaussian)", lambda: coloured(smoothed(shade.astype(np.float32), p.smooth))),
         ("4 background", lambda: coloured(background(dark, kernel))),
         ("5 background removed", lambda: coloured(255 * (1 - marks.ink.darkness))),
         (
@@ -72,8 +72,9 @@ def steps(seen: Examination, p: Parameters) -> list[tuple[str, Callable[[], Imag
         ("8 contours, CHAIN_APPROX_NONE", partial(contours, marks, simple=False)),
         ("8 contours, CHAIN_APPROX_SIMPLE", partial(contours, marks, simple=True)),
         ("9 components kept and refused", partial(boxes, marks)),
-        (f"10 {turned}", partial(lines, seen)),
-        ("11 where touching digits may be cut", partial(cuts, seen, p)),
+        ("10 which way up: how well each reads", partial(ways_up, seen)),
+        (f"11 {turned}", partial(lines, seen)),
+        ("12 where touching digits may be cut", partial(cuts, seen, p)),
     ]
 
 
@@ -139,9 +140,9 @@ def cuts(seen: Examination, p: Parameters) -> Image:
     import cv2
 
     turned = seen.attempt.turned
-    found = find_components(turned.mask, turned.darkness)
+    found = find_components(turned.mask, turned.darkness, p)
     tried = [
-        (find_cuts(c, line.height), c)
+        (find_cuts(c, line.height, p), c)
         for line in (group_lines(found, p)[0] if found else [])
         for c in line.members
         if may_be_cut(c, line.height, p)
@@ -155,6 +156,28 @@ def cuts(seen: Examination, p: Parameters) -> Image:
     for x, slant in places:
         ends = [round(zoom * (2 + x - slant * side * c.h / 2)) for side in (-1, 1)]
         cv2.line(picture, (ends[0], 0), (ends[1], len(picture) - 1), RED, max(1, zoom // 2))
+    return picture
+
+
+def ways_up(seen: Examination) -> Image:
+    """The ink in the quarter turns, with the nats that the network gives for each; one is taken."""
+    import cv2
+
+    ink = coloured(255 * (1 - seen.marks.ink.darkness * seen.marks.mask))
+    side = PANEL // 2
+    picture = np.full((2 * side, 2 * side, 3), 255, np.uint8)
+    taken = round(seen.attempt.turned.angle_deg / 90) % 4
+    for k, score in enumerate(seen.quarters):
+        turned = np.rot90(ink, k)
+        scale = (side - 30) / max(turned.shape)
+        size = [max(1, round(scale * edge)) for edge in turned.shape[1::-1]]
+        small = cv2.resize(np.ascontiguousarray(turned), size, interpolation=cv2.INTER_AREA)
+        top, left = k // 2 * side, k % 2 * side
+        at = top + 24, left + (side - size[0]) // 2
+        picture[at[0] : at[0] + size[1], at[1] : at[1] + size[0]] = small
+        colour = READ if k == taken else (130, 130, 130)
+        write(picture, f"{90 * k} deg: {score:.2f}", (left + side // 2, top + 17), 12, colour)
+        cv2.rectangle(picture, (left, top), (left + side - 1, top + side - 1), colour, 1)
     return picture
 
 
@@ -208,34 +231,36 @@ def heading(words: str) -> Image:
 
 
 def digit_rows(
-    digits: Sequence[Digit], seen: Examination, colour: tuple[int, int, int]
+    digits: Sequence[Digit], seen: Examination, colour: tuple[int, int, int], p: Parameters
 ) -> list[Image]:
     """Strips of one digit each, several side by side."""
-    strips = [digit_strip(digit, seen, colour) for digit in digits[:MOST_DIGITS]]
+    strips = [digit_strip(digit, seen, colour, p) for digit in digits[:MOST_DIGITS]]
     across = max(1, (WIDTH - GAP) // strips[0].shape[1]) if strips else 1
     rows = [beside(strips[i : i + across]) for i in range(0, len(strips), across)]
     left = len(digits) - MOST_DIGITS
     return rows + ([heading(f"and {left} more")] if left > 0 else [])
 
 
-def digit_strip(digit: Digit, seen: Examination, colour: tuple[int, int, int]) -> Image:
+def digit_strip(
+    digit: Digit, seen: Examination, colour: tuple[int, int, int], p: Parameters
+) -> Image:
     """A digit's way to 28x28, and the three likeliest readings."""
     pieces, turned = digit.candidate.pieces, seen.attempt.turned
     x, y, w, h = digit.candidate.box
     room = max(w, h) // 5 + 2
     around = turned.darkness[max(y - room, 0) : y + h + room, max(x - room, 0) : x + w + room]
-    ink = cut_out(pieces, turned.darkness, turned.mask)
-    mended = mend_stroke(ink, mean_stroke(pieces))
+    ink = cut_out(pieces, turned.darkness, turned.mask, p)
+    mended = mend_stroke(ink, mean_stroke(pieces), p.stroke_px)
     tiles = [255 * (1 - around), 255 * (1 - ink), 255 * (1 - mended), digit.candidate.image]
     shown = [tile(np.asarray(each, np.float32)) for each in tiles]
-    label = np.full((TILE, 112, 3), 255, np.uint8)
+    label = np.full((TILE, 140, 3), 255, np.uint8)
     order = np.argsort(-digit.log_probabilities)[:3]
     for i, k in enumerate(order):
         name = "none" if k == len(digit.log_probabilities) - 1 else str(k)
         percent = 100 * float(np.exp(digit.log_probabilities[k]))
         shade = colour if i == 0 else (130, 130, 130)
         shade = UNSURE if i == 0 and percent < 80 and colour == READ else shade
-        write(label, f"{name} {percent:.0f}%", (50, 24 + 26 * i), 20 if i == 0 else 14, shade)
+        write(label, f"{name} {percent:.0f}%", (68, 24 + 26 * i), 20 if i == 0 else 14, shade)
     strip = np.hstack([*shown, label])
     return np.pad(strip, ((0, 8), (GAP, 0), (0, 0)), constant_values=255)
 

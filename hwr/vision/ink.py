@@ -14,13 +14,6 @@ from numpy.typing import NDArray
 from hwr.vision.normalise import disc
 from hwr.vision.parameters import Parameters
 
-SMOOTH_PX = 0.7  # sigma of the Gaussian: the working image's own grain
-DARKEST_PAPER, DARKEST_BOARD = 24, 60  # grey levels below which a ratio says nothing
-BETTER = 1.15  # times as clear as grey that a single colour must be
-DARKEST = 99.3  # percentile of the darkness that stands for ink
-LEAST_NOISE = 0.004  # of the paper: a drawn page has none
-SAMPLE = 200_000  # pixels
-
 Image = NDArray[np.uint8]
 Grey = NDArray[np.float32]
 
@@ -41,7 +34,7 @@ def grey(image: Image) -> Image:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def smoothed(image: Grey, sigma: float = SMOOTH_PX) -> Grey:
+def smoothed(image: Grey, sigma: float) -> Grey:
     """Convolved with exp(-(x^2 + y^2) / 2 sigma^2) / (2 pi sigma^2). Source: P0, eq. 2."""
     import cv2
 
@@ -52,12 +45,12 @@ def find_ink(image: Image, mask: Image, p: Parameters) -> Ink:
     """The ink of a page, in whichever of grey, blue, green and red shows it most clearly."""
     kernel = int(p.background * min(image.shape[:2])) | 1
     dark = is_dark_on_light(grey(image), mask, kernel)
-    chosen = clearest(image, mask, kernel, dark)
+    chosen = clearest(image, mask, kernel, dark, p)
     shade = grey(image) if chosen is None else np.ascontiguousarray(image[..., chosen])
-    return ink_of(shade if dark else 255 - shade, mask, kernel, dark)
+    return ink_of(shade if dark else 255 - shade, mask, kernel, dark, p)
 
 
-def clearest(image: Image, mask: Image, kernel: int, dark: bool) -> int | None:
+def clearest(image: Image, mask: Image, kernel: int, dark: bool, p: Parameters) -> int | None:
     """The colour (0 blue, 1 green, 2 red) to seek ink in; None if grey shows it as clearly.
 
     Judged on half the size, by how far the darkest pixels rise above the noise.
@@ -69,9 +62,9 @@ def clearest(image: Image, mask: Image, kernel: int, dark: bool) -> int | None:
     chosen, best = None, 0.0
     for colour in (None, 0, 1, 2):
         shade = grey(half) if colour is None else np.ascontiguousarray(half[..., colour])
-        ink = ink_of(shade if dark else 255 - shade, page, kernel // 2 | 1, dark)
-        clear = float(np.percentile(sample_of(ink.darkness, page), DARKEST)) / ink.noise
-        if colour is None or clear > BETTER * best:
+        ink = ink_of(shade if dark else 255 - shade, page, kernel // 2 | 1, dark, p)
+        clear = float(np.percentile(sample_of(ink.darkness, page, p), p.full_ink)) / ink.noise
+        if colour is None or clear > p.colour * best:
             chosen, best = colour, clear
     return chosen
 
@@ -106,19 +99,19 @@ def background(image: Image, kernel: int) -> Grey:
     return np.asarray(cv2.resize(paper, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-def ink_of(shade: Image, mask: Image, kernel: int, dark: bool) -> Ink:
+def ink_of(shade: Image, mask: Image, kernel: int, dark: bool, p: Parameters) -> Ink:
     """1 - shade / background above what the paper has, and the noise of the paper."""
     paper = background(shade, kernel)
-    least = DARKEST_PAPER if dark else DARKEST_BOARD
+    least = p.darkest_paper if dark else p.darkest_board
     ratio = (paper - shade) / np.maximum(paper, least)
-    darkness = smoothed(ratio.astype(np.float32))
-    sample = sample_of(darkness, mask)
+    darkness = smoothed(ratio.astype(np.float32), p.smooth)
+    sample = sample_of(darkness, mask, p)
     median = float(np.median(sample))
-    noise = 1.4826 * float(np.median(np.abs(sample - median))) + LEAST_NOISE
+    noise = 1.4826 * float(np.median(np.abs(sample - median))) + p.least_noise
     return Ink(np.clip(darkness - np.float32(max(median, 0)), 0, 1), noise, dark)
 
 
-def sample_of(darkness: Grey, mask: Image) -> Grey:
+def sample_of(darkness: Grey, mask: Image, p: Parameters) -> Grey:
     """Pixels of the page, no more than its statistics need."""
     values = darkness[mask > 0] if mask.any() else darkness.ravel()
-    return values[:: max(1, len(values) // SAMPLE)]
+    return values[:: max(1, len(values) // p.most)]

@@ -12,13 +12,6 @@ from numpy.typing import NDArray
 from hwr.vision.components import Component, text_height, weighted_median
 from hwr.vision.parameters import Parameters
 
-REACH = 3  # members at a line's end that the next one is compared with
-FAR = 2.5  # text heights: the widest gap between neighbours
-SAME_LINE = 0.3  # text heights between the middles of two pieces of one line
-BESIDE = 0.35  # text heights between a small stroke and the digit it belongs to
-PROFILE_DEG, PROFILE_STEP_DEG = 8.0, 0.5  # search around the neighbours' slant
-BIN = 1 / 12  # text heights: rows of the profile
-
 
 @dataclass(frozen=True, eq=False)
 class Line:
@@ -45,7 +38,7 @@ def group_lines(
             lines[i].append(c)
         else:
             lines.append([c])
-    joined = join_pieces(lines, height)
+    joined = join_pieces(lines, height, p)
     heights = [clamped_height(line, height) for line in joined]
     lone = []
     for c in components:
@@ -65,24 +58,24 @@ def clamped_height(line: Sequence[Component], height: float) -> float:
 
 def line_distance(line: Sequence[Component], c: Component, p: Parameters) -> float:
     """How far a component is from continuing a line, level or along its slant; or infinite."""
-    last = line[-REACH:]
+    last = line[-p.ahead :]
     top = median(m.y for m in last)
     bottom = median(m.bottom for m in last)
     gap = max(0, c.x - max(m.right for m in last))
     distances = []
-    for fall in {0.0, fall_to(last, c)}:
+    for fall in {0.0, fall_to(last, c, p)}:
         overlap = min(bottom + fall, c.bottom) - max(top + fall, c.y)
         if overlap > p.overlap * max(1.0, min(bottom - top, c.h)):
-            distances.append(abs((top + bottom) / 2 + fall - c.middle[1]) + 0.15 * gap)
+            distances.append(abs((top + bottom) / 2 + fall - c.middle[1]) + p.gap_cost * gap)
     return min(distances, default=np.inf)
 
 
-def fall_to(last: Sequence[Component], c: Component) -> float:
+def fall_to(last: Sequence[Component], c: Component, p: Parameters) -> float:
     """How far below the last members' middle a curved or slanted line stands by now, in pixels.
 
     Only where three members rise or fall together, and no further than the next digit.
     """
-    if len(last) < REACH:
+    if len(last) < p.ahead:
         return 0.0
     (x0, y0), (x1, y1), (x2, y2) = (m.middle for m in last)
     if (y1 - y0) * (y2 - y1) <= 0 or x2 - x0 < 1:
@@ -91,14 +84,16 @@ def fall_to(last: Sequence[Component], c: Component) -> float:
     return (y2 - y0) / (x2 - x0) * ahead
 
 
-def join_pieces(lines: Sequence[list[Component]], height: float) -> list[list[Component]]:
+def join_pieces(
+    lines: Sequence[list[Component]], height: float, p: Parameters
+) -> list[list[Component]]:
     """Lines at one height that do not lie above one another are one, with a wide gap."""
     joined: list[list[Component]] = []
     for line in sorted(lines, key=lambda line: min(c.x for c in line)):
         for other in joined:
-            apart = abs(middle_of(other[-REACH:]) - middle_of(line[:REACH]))
+            apart = abs(middle_of(other[-p.ahead :]) - middle_of(line[: p.ahead]))
             behind = max(c.right for c in other) - min(c.x for c in line)
-            if apart < SAME_LINE * height and behind < SAME_LINE * height:
+            if apart < p.same_line * height and behind < p.same_line * height:
                 other.extend(line)
                 break
         else:
@@ -119,7 +114,7 @@ def home_of(
         (distance, i)
         for i, line in enumerate(lines)
         for m in line
-        if (distance := box_distance(c, m)) < BESIDE * height
+        if (distance := box_distance(c, m)) < p.beside * height
     ]
     if touching:
         return lines[min(touching)[1]]
@@ -128,10 +123,10 @@ def home_of(
     for line in lines:
         near = min(line, key=lambda m: abs(m.middle[0] - c.middle[0]))
         gap = max(near.x - c.right, c.x - near.right)
-        around = sorted(line, key=lambda m: abs(m.middle[0] - c.middle[0]))[:REACH]
-        top = median(m.y for m in around) - 0.2 * height
-        bottom = median(m.bottom for m in around) + 0.3 * height
-        if gap < FAR * height and top < c.middle[1] < bottom:
+        around = sorted(line, key=lambda m: abs(m.middle[0] - c.middle[0]))[: p.ahead]
+        top = median(m.y for m in around) - p.above * height
+        bottom = median(m.bottom for m in around) + p.below * height
+        if gap < p.far * height and top < c.middle[1] < bottom:
             return line
     return None
 
@@ -143,7 +138,7 @@ def box_distance(a: Component, b: Component) -> float:
     return float(max(across, down))
 
 
-def skew_deg(components: Sequence[Component]) -> float:
+def skew_deg(components: Sequence[Component], p: Parameters) -> float:
     """The slant of the lines in degrees; positive falls to the right.
 
     The median slant between neighbours, then the angle near it at which the page's profile, ink by
@@ -152,16 +147,18 @@ def skew_deg(components: Sequence[Component]) -> float:
     if not components:
         return 0.0
     height = text_height(components)
-    links = neighbour_links([c for c in components if c.h > 0.4 * height], height)
+    links = neighbour_links([c for c in components if c.h > p.skew_high * height], height, p)
     if len(links) < 2:
         return 0.0
     slants, gaps = np.array(links).T
     first = weighted_median(slants, np.minimum(gaps, 2 * height))
-    large = [c for c in components if c.h > 0.3 * height]
-    return first if len(large) < 6 else sharpest_deg(large, first, height)
+    large = [c for c in components if c.h > p.skew_counted * height]
+    return first if len(large) < p.skew_fewest else sharpest_deg(large, first, height, p)
 
 
-def neighbour_links(components: Sequence[Component], height: float) -> list[tuple[float, float]]:
+def neighbour_links(
+    components: Sequence[Component], height: float, p: Parameters
+) -> list[tuple[float, float]]:
     """For each component the slant in degrees, and the gap, to its next one on the right."""
     links = []
     for c in components:
@@ -169,7 +166,7 @@ def neighbour_links(components: Sequence[Component], height: float) -> list[tupl
         found = []
         for other in components:
             right, down = other.middle[0] - x, other.middle[1] - y
-            near = other.x - c.right <= FAR * height
+            near = other.x - c.right <= p.far * height
             if right > 0.15 * height and near and abs(down) <= 0.95 * right:
                 slant = float(np.degrees(np.arctan2(down, right)))
                 found.append((right * right + 4 * down * down, slant, right))
@@ -178,14 +175,16 @@ def neighbour_links(components: Sequence[Component], height: float) -> list[tupl
     return links
 
 
-def sharpest_deg(components: Sequence[Component], first: float, height: float) -> float:
+def sharpest_deg(
+    components: Sequence[Component], first: float, height: float, p: Parameters
+) -> float:
     """The angle near `first` at which the sum of squares of the ink by row is largest."""
     x = np.array([c.middle[0] for c in components])
     top = np.array([c.y for c in components], float)
     bottom = np.array([c.bottom for c in components], float)
     weight = np.minimum([c.w for c in components], 1.5 * height)
-    angles = np.arange(first - PROFILE_DEG, first + PROFILE_DEG + 0.01, PROFILE_STEP_DEG)
-    return float(max(angles, key=lambda a: sharpness(x, top, bottom, weight, a, BIN * height)
+    angles = np.arange(first - p.skew_search_deg, first + p.skew_search_deg + 0.01, p.skew_step_deg)
+    return float(max(angles, key=lambda a: sharpness(x, top, bottom, weight, a, p.skew_row * height)
                      * (1 - 4e-4 * abs(a - first))))  # fmt: skip
 
 

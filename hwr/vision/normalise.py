@@ -9,14 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from hwr.vision.parameters import Parameters
+
 SIZE, BOX = 28, 20  # pixels a side of an MNIST image, and of the box its digit fills
-FAINT = 0.12  # share of the strongest ink below which a pixel does not widen the box
-STROKE_PX = (1.2, 3.5)  # widths within the 20-pixel box that are left as they are
 
 Grey = NDArray[np.float32]
 
 
-def to_mnist(ink: NDArray[np.floating], faint: float = FAINT) -> NDArray[np.uint8]:
+def to_mnist(ink: NDArray[np.floating], faint: float = Parameters.box_faint) -> NDArray[np.uint8]:
     """Ink (H, W), 0 for paper -> uint8 (28, 28) by MNIST's rule; all 0 if there is no ink.
 
     The tight box around what exceeds `faint` of the strongest ink is padded to a square, resampled
@@ -85,7 +85,9 @@ def stroke_width(mask: NDArray[np.uint8]) -> float:
     return max(1.0, 4 * float(inside.mean()) - 2) if inside.size else 1.0
 
 
-def mend_stroke(ink: Grey, width: float, limits: tuple[float, float] = STROKE_PX) -> Grey:
+def mend_stroke(
+    ink: Grey, width: float, limits: tuple[float, float] = Parameters.stroke_px
+) -> Grey:
     """`ink` with strokes made wider or thinner if, in the 20-pixel box, they would exceed `limits`.
 
     `width` is that of the strokes in pixels of `ink`. The result has a border wide enough for what
@@ -103,6 +105,11 @@ def mend_stroke(ink: Grey, width: float, limits: tuple[float, float] = STROKE_PX
         eroded = cv2.erode(ink, disc(by + 1))
         return eroded if (eroded > 0.5).sum() > 0.3 * (ink > 0.5).sum() else ink
     return ink
+
+
+def odd(size: float) -> int:
+    """A whole number of pixels about as large that has a middle."""
+    return int(size) | 1
 
 
 def disc(size: int) -> NDArray[np.uint8]:

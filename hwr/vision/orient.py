@@ -15,12 +15,6 @@ from hwr.vision.ink import Grey, Image
 from hwr.vision.page import Homography
 from hwr.vision.parameters import Parameters
 
-SAMPLE = 60  # components that are read in all four ways
-WORST = -3.0  # log probability below which a component says no more
-UPRIGHT, PER_DIGIT, MOST_UPRIGHT = 0.08, 0.5, 0.3  # nats in favour of a page as it was taken
-UPSIDE_DOWN = -0.05  # nats
-CLOSE = 0.45  # nats: orientations this near to the best are read in full
-
 
 @dataclass(frozen=True, eq=False)
 class Turned:
@@ -32,18 +26,22 @@ class Turned:
     angle_deg: float
 
 
-def promising(
+def quarter_scores(
     components: Sequence[Component],
     darkness: Grey,
     mask: Image,
     classifier: Classifier,
     p: Parameters,
-) -> list[int]:
-    """The quarter turns, counter-clockwise, worth reading in full; the likeliest first."""
-    if not p.orient:
-        return [0]
-    sample = sorted(components, key=lambda c: -c.length)[:SAMPLE]
-    crops = [cut_out([c], darkness, mask) for c in sample]
+) -> list[float]:
+    """How well single components read in each of the quarter turns, counter-clockwise, in nats.
+
+    The mean log probability of the likeliest digit over the ink, and what is to be expected of a
+    photograph. One score, of the page as it is, if there is nothing to choose by.
+    """
+    if not p.orient or not components:
+        return [0.0]
+    sample = sorted(components, key=lambda c: -c.length)[: p.orient_sample]
+    crops = [cut_out([c], darkness, mask, p) for c in sample]
     images = [
         normalised(np.ascontiguousarray(np.rot90(crop, k)), [c], p)
         for k in range(4)
@@ -52,21 +50,26 @@ def promising(
     best = classifier.log_probabilities(images)[:, :DIGITS].max(1).reshape(4, -1)
     lengths = np.array([c.length for c in sample])
     weights = np.minimum(lengths, 2 * np.median(lengths))  # no scribble outweighs the page
-    scores = np.average(np.maximum(best, WORST), axis=1, weights=weights)
-    scores += [preference(90 * k, len(sample)) for k in range(4)]
-    order = np.argsort(-scores)
-    return [int(k) for k in order[:2] if scores[k] > scores[order[0]] - CLOSE]
+    scores = np.average(np.maximum(best, p.orient_worst), axis=1, weights=weights)
+    scores += [preference(90 * k, len(sample), p) for k in range(4)]
+    return [float(score) for score in scores]
 
 
-def preference(angle_deg: float, digits: int) -> float:
+def promising(scores: Sequence[float], p: Parameters) -> list[int]:
+    """The quarter turns worth reading in full, one or two; the likeliest first."""
+    order = np.argsort(-np.array(scores))
+    return [int(k) for k in order[:2] if scores[k] > scores[order[0]] - p.orient_close]
+
+
+def preference(angle_deg: float, digits: int, p: Parameters) -> float:
     """Nats in favour of an orientation before anything is read: photographs are mostly upright.
 
     The fewer the digits, the more it weighs: 6 and 9, 1, 8 and 0 read well on their heads.
     """
     angle = from_upright(angle_deg)
     if angle <= 45:
-        return min(MOST_UPRIGHT, UPRIGHT + PER_DIGIT / max(digits, 1))
-    return UPSIDE_DOWN if angle > 135 else 0.0
+        return min(p.upright_most, p.upright + p.upright_few / max(digits, 1))
+    return p.upside_down if angle > 135 else 0.0
 
 
 def from_upright(angle_deg: float) -> float:

@@ -7,17 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hwr.vision.normalise import disc
+from hwr.vision.normalise import disc, odd
 from hwr.vision.parameters import Parameters
 
-THUMBNAIL = 300  # pixels, longer side: pages are large
-THRESHOLDS = 18  # grey levels tried
-SMALLEST, LARGEST = 0.06, 0.985  # area of a page, of the photograph
-SOLID = 0.88  # area of its hull that a page fills
-STEP = 0.22  # change of brightness across a sharp edge, of the brighter side
-LARGER = 0.5  # power of the area in the score
-LEAST_SIDE = 8  # pixels of the working image, however thin the photograph
-INSIDE = 0.008  # of the sheet's size: what is cut off with its edges
+LEAST_SIDE = 8  # pixels of any image that is worked on, however thin the photograph
 
 Image = NDArray[np.uint8]
 Homography = NDArray[np.float64]
@@ -41,13 +34,31 @@ class View:
 
 def view_page(photo: Image, p: Parameters, longest: int) -> View:
     """The sheet in a photograph rectified and scaled; the whole photograph if there is none."""
+    photo = without_halftone(photo, p)
     outline = find_sheet(photo, p) if p.page else None
     if outline is None:
         return scaled(photo, None, longest, p)
-    corners = four_corners(outline, photo.shape)
+    corners = four_corners(outline, photo.shape, p)
     return scaled(photo, outline, longest, p) if corners is None else rectified(
         photo, corners, longest, p
     )  # fmt: skip
+
+
+def without_halftone(photo: Image, p: Parameters) -> Image:
+    """A picture of black and white dots, as of a 1-bit scan, in greys again; any other as it is."""
+    import cv2
+
+    def is_two_toned(part: Image) -> bool:
+        return bool(((part == part.min()) | (part == part.max())).all())
+
+    if not is_two_toned(photo[::16]) or not is_two_toned(photo):
+        return photo
+    cross = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.uint8)
+    tone = photo[..., 0]
+    single = (cv2.erode(tone, cross) > tone) | (cv2.dilate(tone, cross) < tone)
+    if single.mean() < p.dots:
+        return photo
+    return np.asarray(cv2.GaussianBlur(photo, (0, 0), p.dot), np.uint8)
 
 
 def find_sheet(photo: Image, p: Parameters) -> NDArray[np.int32] | None:
@@ -58,30 +69,31 @@ def find_sheet(photo: Image, p: Parameters) -> NDArray[np.int32] | None:
     """
     import cv2
 
-    scale = THUMBNAIL / max(photo.shape[:2])
-    size = [max(8, round(scale * side)) for side in photo.shape[1::-1]]
+    scale = p.page_thumbnail / max(photo.shape[:2])
+    size = [max(LEAST_SIDE, round(scale * side)) for side in photo.shape[1::-1]]
     bright = cv2.resize(photo, size, interpolation=cv2.INTER_AREA).max(2)
-    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, disc(9))  # no ink
+    no_ink = disc(odd(p.page_closing * p.page_thumbnail))
+    bright = cv2.morphologyEx(bright, cv2.MORPH_CLOSE, no_ink)
     bright = cv2.GaussianBlur(bright, (0, 0), 1)
-    edges = cv2.dilate(cv2.Canny(bright, 25, 60), np.ones((2, 2), np.uint8))
+    edges = cv2.dilate(cv2.Canny(bright, *p.page_edges), np.ones((2, 2), np.uint8))
     best, outline = 0.0, None
     darkest, brightest = np.percentile(bright, [2, 98])
-    levels = np.linspace(darkest, brightest, THRESHOLDS + 2)[1:-1]
+    levels = np.linspace(darkest, brightest, p.page_levels + 2)[1:-1]
     for level in np.unique(levels.astype(int)):
         above = (bright > level).astype(np.uint8)
         parted = above * (edges == 0).astype(np.uint8)  # from what is as bright; also by shadows
-        for contour in largest_contours(above, 2) + largest_contours(parted, 3):
+        for contour in largest_contours(above, 2, p) + largest_contours(parted, 3, p):
             score = sheet_score(bright, contour, p)
             if score > best:
                 best, outline = score, contour
     return None if outline is None else np.rint(outline / scale).astype(np.int32)
 
 
-def largest_contours(region: Image, count: int) -> list[NDArray[np.int32]]:
+def largest_contours(region: Image, count: int, p: Parameters) -> list[NDArray[np.int32]]:
     """Outlines (N, 2) of the largest components of a mask."""
     import cv2
 
-    region = cv2.morphologyEx(region, cv2.MORPH_OPEN, disc(5))
+    region = cv2.morphologyEx(region, cv2.MORPH_OPEN, disc(odd(p.page_opening * p.page_thumbnail)))
     number, which, stats, _ = cv2.connectedComponentsWithStats(region)
     order = np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:count] + 1
     contours = []
@@ -98,32 +110,36 @@ def sheet_score(bright: Image, contour: NDArray[np.int32], p: Parameters) -> flo
 
     h, w = bright.shape
     area, hull = cv2.contourArea(contour), cv2.contourArea(cv2.convexHull(contour))
-    if not SMALLEST * h * w < area < LARGEST * h * w or area < SOLID * hull:
+    if not p.page_smallest * h * w < area < p.page_largest * h * w or area < p.page_solid * hull:
         return 0.0
     region = np.zeros((h, w), np.uint8)
     cv2.drawContours(region, [contour], -1, 1, -1)
-    border = 5  # where the photograph itself ends
+    border = odd(p.page_border * p.page_thumbnail)
+    reach = disc(odd(p.page_rim * p.page_thumbnail))
     inner = np.zeros((h, w), bool)
     inner[border:-border, border:-border] = True
-    rim = (region > 0) & (cv2.erode(region, disc(7)) == 0) & inner
-    around = (region == 0) & (cv2.dilate(region, disc(7)) > 0) & inner
+    rim = (region > 0) & (cv2.erode(region, reach) == 0) & inner
+    around = (region == 0) & (cv2.dilate(region, reach) > 0) & inner
     on = contour[inner[contour[:, 1], contour[:, 0]]]
-    if rim.sum() < 0.36 * (h + w) or around.sum() < 50 or len(on) < 0.15 * (h + w):
+    least = p.page_outline * (h + w)
+    if rim.sum() < 0.8 * (len(reach) // 2) * least or around.sum() < p.fewest or len(on) < least:
         return 0.0
     paper = max(float(np.median(bright[rim])), 1.0)
     contrast = (paper - float(np.median(bright[around]))) / paper
     if contrast < p.page_contrast:
         return 0.0
-    light = cv2.dilate(bright, disc(7)).astype(float)[on[:, 1], on[:, 0]]
-    dark = cv2.erode(bright, disc(7)).astype(float)[on[:, 1], on[:, 0]]
-    sharp = float((light - dark > STEP * light).mean())  # in a shadow all is darker
+    light = cv2.dilate(bright, reach).astype(float)[on[:, 1], on[:, 0]]
+    dark = cv2.erode(bright, reach).astype(float)[on[:, 1], on[:, 0]]
+    sharp = float((light - dark > p.page_step * light).mean())  # in a shadow all is darker
     rectangular = area / max(1.0, float(np.prod(cv2.minAreaRect(contour)[1])))
-    seen = min(1.0, len(on) / (0.5 * (h + w)))
-    large = (area / (h * w)) ** LARGER  # a shadow's edge parts a sheet: the whole sheet wins
+    seen = min(1.0, len(on) / (p.page_whole * (h + w)))
+    large = (area / (h * w)) ** p.page_larger  # a shadow's edge parts a sheet: the whole sheet wins
     return sharp * (area / hull) ** 3 * rectangular * large * float(np.sqrt(contrast * seen))
 
 
-def four_corners(outline: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[np.float32] | None:
+def four_corners(
+    outline: NDArray[np.int32], shape: tuple[int, ...], p: Parameters
+) -> NDArray[np.float32] | None:
     """Top left, top right, bottom right and bottom left of a sheet, or None.
 
     None if four corners do not describe it, or if it goes on outside the photograph: then nobody
@@ -132,10 +148,10 @@ def four_corners(outline: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[
     import cv2
 
     h, w = shape[:2]
-    near = 0.02 * max(h, w)
+    near = p.page_outside * max(h, w)
     x, y = outline[:, 0], outline[:, 1]
     outside = (x < near) | (y < near) | (x > w - near) | (y > h - near)
-    if outside.mean() > 0.02:
+    if outside.mean() > p.page_outside:
         return None
     hull = cv2.convexHull(outline)
     around = cv2.arcLength(hull, True)
@@ -143,7 +159,8 @@ def four_corners(outline: NDArray[np.int32], shape: tuple[int, ...]) -> NDArray[
         corners = cv2.approxPolyDP(hull, share * around, True)[:, 0].astype(np.float32)
         if len(corners) <= 4:
             break
-    if len(corners) != 4 or abs(cv2.contourArea(corners) / cv2.contourArea(hull) - 1) > 0.06:
+    missed = abs(cv2.contourArea(corners) / cv2.contourArea(hull) - 1)
+    if len(corners) != 4 or missed > p.page_corners:
         return None
     total, difference = corners.sum(1), corners[:, 1] - corners[:, 0]
     order = np.array([each() for each in (total.argmin, difference.argmin, total.argmax,
@@ -158,7 +175,7 @@ def rectified(photo: Image, corners: NDArray[np.float32], longest: int, p: Param
     """The quadrilateral between four corners as a rectangle."""
     import cv2
 
-    corners = corners + INSIDE * (corners.mean(0) - corners)
+    corners = corners + p.page_inside * (corners.mean(0) - corners)
     sides = np.linalg.norm(corners - np.roll(corners, -1, 0), axis=1)
     wide, high = max(sides[0], sides[2]), max(sides[1], sides[3])
     scale = min(longest / max(wide, high), p.enlarge)
@@ -183,7 +200,7 @@ def scaled(photo: Image, outline: NDArray[np.int32] | None, longest: int, p: Par
     if outline is not None:
         mask[:] = 0
         cv2.drawContours(mask, [outline], -1, 1, -1)
-        edge = max(1, round(2 * INSIDE * max(photo.shape[:2])))
+        edge = max(1, round(2 * p.page_inside * max(photo.shape[:2])))
         mask = cv2.erode(mask, disc(2 * edge + 1), borderValue=1)
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if len(rows) and len(columns):

@@ -29,6 +29,7 @@ from hwr.vision.orient import (
     original_box,
     preference,
     promising,
+    quarter_scores,
     turn,
 )
 from hwr.vision.page import View, view_page
@@ -38,8 +39,6 @@ from hwr.vision.ruling import find_ruling
 from hwr.vision.threshold import Binary, binarise
 
 UNREADABLE = -9.0  # score of a page without ink
-TURNS = 2  # of the pixels, to level the lines
-LEVEL = 0.06  # nats in favour of levelled lines
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +50,7 @@ class Marks:
     binary: Binary
     ruling: Image  # its lines, 1
     components: list[Component]
+    mask: Image  # of the components alone
     refused: Refused
 
 
@@ -69,11 +69,10 @@ class Attempt:
         """How many were read."""
         return sum(len(reading.digits) for reading in self.readings)
 
-    @property
-    def rank(self) -> float:
+    def rank(self, p: Parameters) -> float:
         """The score, and what is to be expected of a photograph."""
-        level = LEVEL if self.turned.angle_deg % 90 else 0.0
-        return self.score + preference(self.turned.angle_deg, self.digits) + level
+        level = p.level if self.turned.angle_deg % 90 else 0.0
+        return self.score + preference(self.turned.angle_deg, self.digits, p) + level
 
 
 @dataclass(eq=False)
@@ -83,6 +82,7 @@ class Examination:
     photo: Image
     page: dict[str, Any]
     marks: Marks
+    quarters: list[float]  # how well each quarter turn reads, see `orient.quarter_scores`
     attempt: Attempt
     lines: list[list[Digit]]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -129,12 +129,16 @@ class Reader:
             scale = min(p.finest, max(photo.shape)) / p.longest
             if scale > 1:
                 marks = self.find_marks(photo, p, round(scale * p.longest), clock)
-        attempt = self.best_attempt(marks, clock)
+        with clock("orientation"):
+            quarters = quarter_scores(
+                marks.components, marks.ink.darkness, marks.mask, self.classifier, p
+            )
+        attempt = self.best_attempt(marks, promising(quarters, p), clock)
         doubt = Doubt.of(attempt.readings, attempt.score, attempt.turned.angle_deg, p)
         lines, refused = accepted(attempt.readings, doubt, marks.ink.noise, p)
         refused += [([c], "too small") for c in attempt.lone]
         page = describe(photo, marks, attempt, lines, refused, p)
-        return Examination(photo, page, marks, attempt, lines, clock.seconds)
+        return Examination(photo, page, marks, quarters, attempt, lines, clock.seconds)
 
     def find_marks(self, photo: Image, p: Parameters, longest: int, clock: Clock) -> Marks:
         """The page, its ink, and the components that may be digits."""
@@ -148,37 +152,32 @@ class Reader:
             lines = find_ruling(binary.visible, ink.darkness, p)
             ink = replace(ink, darkness=np.where(lines > 0, 0, ink.darkness))
         with clock("components"):
-            found = find_components(binary.without(lines), ink.darkness, view.mask)
+            found = find_components(binary.without(lines), ink.darkness, p, view.mask)
             components, refused = plausible(found, lines.shape, p)
-        return Marks(view, ink, binary, lines, components, refused)
+        mask = drawn(components, lines.shape)
+        return Marks(view, ink, binary, lines, components, mask, refused)
 
-    def best_attempt(self, marks: Marks, clock: Clock) -> Attempt:
+    def best_attempt(self, marks: Marks, quarters: Sequence[int], clock: Clock) -> Attempt:
         """The page read in each promising orientation, then with its lines levelled."""
-        p, darkness = self.parameters, marks.ink.darkness
-        mask = drawn(marks.components, marks.ruling.shape)
-        nothing = Attempt(turn(darkness, mask, 0), [], [], UNREADABLE, 0.0)
-        if not marks.components:
-            return nothing
-        with clock("orientation"):
-            quarters = promising(marks.components, darkness, mask, self.classifier, p)
-        attempts = []
+        p, attempts = self.parameters, []
         for quarter in quarters:
             angle = 90.0 * quarter
-            for _ in range(TURNS):
-                attempts.append(self.attempt(turn(darkness, mask, angle), clock))
+            for _ in range(p.skew_times):
+                turned = turn(marks.ink.darkness, marks.mask, angle)
+                attempts.append(self.attempt(turned, clock))
                 if abs(attempts[-1].skew_deg) <= p.skew_deg:
                     break
                 angle += attempts[-1].skew_deg
-        return max(attempts, key=lambda attempt: attempt.rank)
+        return max(attempts, key=lambda attempt: attempt.rank(p))
 
     def attempt(self, turned: Turned, clock: Clock) -> Attempt:
         """The page read in one orientation."""
         p = self.parameters
         with clock("lines"):
-            components = find_components(turned.mask, turned.darkness)
+            components = find_components(turned.mask, turned.darkness, p)
             if not components:
                 return Attempt(turned, [], [], UNREADABLE, 0.0)
-            skew = skew_deg(components)
+            skew = skew_deg(components, p)
             lines, lone = group_lines(components, p)
         with clock("cuts"):
             pieces = [pieces_of(line, p) for line in lines]

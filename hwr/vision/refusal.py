@@ -9,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from hwr.vision.components import Component, weighted_median
-from hwr.vision.decode import UNREAD, Digit, Reading
+from hwr.vision.decode import Digit, Reading
 from hwr.vision.orient import from_upright
 from hwr.vision.parameters import Parameters
 
@@ -37,7 +37,7 @@ class Doubt:
         every = [d for reading in readings for d in reading.digits]
         sure = [d for d in every if d.probability > p.sure]
         shapes = sum(d.label != 1 for d in sure)  # that no fold has
-        plenty = shapes >= max(p.plenty, 0.5 * len(every))
+        plenty = shapes >= max(p.plenty, p.plenty_part * len(every))
         few = len(sure) < p.supported
         turned = from_upright(angle_deg) > 45
         unreadable = few and score < p.few_score
@@ -129,16 +129,16 @@ def words_of(reading: Reading, p: Parameters) -> list[Reading]:
             words.append([])
         words[-1].append(mark)
         reached = max(reached, right)
-    return [as_reading(word) for word in words]
+    return [as_reading(word, p) for word in words]
 
 
-def as_reading(word: Sequence[Digit | Component]) -> Reading:
+def as_reading(word: Sequence[Digit | Component], p: Parameters) -> Reading:
     """Some of a line's digits and refused pieces, and how well they could be read."""
     digits = [mark for mark in word if isinstance(mark, Digit)]
     refused = [mark for mark in word if isinstance(mark, Component)]
     ink = sum(d.candidate.length for d in digits) + sum(c.length for c in refused)
-    read = sum(d.candidate.length * max(d.log_probability, UNREAD) for d in digits)
-    return Reading(digits, refused, (read + UNREAD * sum(c.length for c in refused)) / ink, ink)
+    read = sum(d.candidate.length * max(d.log_probability, p.unread) for d in digits)
+    return Reading(digits, refused, (read + p.unread * sum(c.length for c in refused)) / ink, ink)
 
 
 def unbelievable(digits: Sequence[Digit], dark: float, p: Parameters, *, doubtful: bool) -> str:
@@ -172,7 +172,7 @@ def without_lone(
         low = float(np.median([d.candidate.box[3] for d in line]))
         if low < p.small * height:
             refused += [(d.candidate.pieces, "too small") for d in line]
-        elif len(line) == 1 and (line[0].probability < alone_least or low < 0.5 * height):
+        elif len(line) == 1 and (line[0].probability < alone_least or low < p.low_alone * height):
             refused.append((line[0].candidate.pieces, "doubtful and alone"))
         else:
             lines.append(line)

@@ -9,28 +9,6 @@ from hwr.vision.components import weighted_median
 from hwr.vision.ink import Grey
 from hwr.vision.parameters import Parameters
 
-SLANTS_DEG = np.arange(-6.0, 6.1, 1.0)  # of the lines, after the page was found
-PIECE = 0.12  # of the page's side: the length that is sought at each slant
-FILLED = 0.85  # of a piece that is ink: strokes hide a line, or it fades
-OWN = 0.5  # of a short part of a piece: between the lines of squared paper there is less ink
-BRIDGE = 0.3  # of a piece: gaps between the pieces of one line
-THICK = 0.18  # of a piece: no ruling line is thicker
-COVERED = 0.7  # of a line's length: the bars of several 7s leave gaps
-CROSSING = 1.7  # line thicknesses: a longer run across the line is a stroke's
-DARKEST = 90  # percentile of a line's darkness: its middle, not its soft edges
-LIGHTER = 0.8  # of the pen's darkness: a line below it is told from strokes by its darkness
-DARKER = 0.4  # of the way from a line's darkness to the pen's: from there it is a stroke
-UPRIGHT = 4.0  # height over width of a rung
-ALIKE = 0.06  # of slopes: rungs of one form are parallel
-LEAST_RUNGS = 4
-FILLS = 0.3  # of a frame's height: what stands in it is no speck
-RECTANGULAR = 0.88  # area within a frame, of the rectangle around it; a 0 fills less
-BENDS = 5  # degree of the polynomial that a line follows
-FOLLOWED = 0.7  # of its pixels are near it
-REACHES = (1.0, 0.6, 0.6)  # line thicknesses from its course, in one fit after the other
-LEAST_PIECE = 24  # pixels
-LEAST_INK = 50  # pixels that tell how dark the pen is
-
 Image = NDArray[np.uint8]
 
 
@@ -42,14 +20,14 @@ def find_ruling(ink: Image, darkness: Grey, p: Parameters) -> Image:
     level, upright = long_lines(ink, p), long_lines(np.ascontiguousarray(ink.T), p).T
     lines = np.zeros_like(ink)
     if level.any() or upright.any():
-        pen = pen_darkness(ink & (1 - beside(level)) & (1 - beside(upright.T).T), darkness)
-        across = line_pixels(ink, level, darkness, pen)
+        pen = pen_darkness(ink & (1 - beside(level)) & (1 - beside(upright.T).T), darkness, p)
+        across = line_pixels(ink, level, darkness, pen, p)
         rest = ink & (1 - across)  # where lines cross, the second ones take it all
-        down = np.ascontiguousarray(line_pixels(rest.T, upright.T, darkness.T, pen).T)
+        down = np.ascontiguousarray(line_pixels(rest.T, upright.T, darkness.T, pen, p).T)
         lines = across | down
         rest = ink & (1 - lines)
-        lines |= rungs(rest, across) | rungs(rest.T, down.T).T
-    return lines | frames(ink & (1 - lines))
+        lines |= rungs(rest, across, p) | rungs(rest.T, down.T, p).T
+    return lines | frames(ink & (1 - lines), p)
 
 
 def long_lines(ink: Image, p: Parameters) -> Image:
@@ -61,23 +39,23 @@ def long_lines(ink: Image, p: Parameters) -> Image:
     import cv2
 
     h, w = ink.shape
-    piece = max(LEAST_PIECE, int(PIECE * w))
+    piece = int(max(p.ruling_least * max(h, w), p.ruling_piece * w))
     half = cv2.resize(
         cv2.dilate(ink, np.ones((3, 1), np.uint8)), ((w + 1) // 2, (h + 1) // 2),
         interpolation=cv2.INTER_NEAREST,
     )  # fmt: skip
     found = np.zeros_like(half)
     window = np.ones((1, piece // 2 | 1), np.uint8)
-    for slant in SLANTS_DEG:
+    for slant in range(-p.ruling_slant_deg, p.ruling_slant_deg + 1):
         shift = float(np.tan(np.radians(slant)))
         filled = cv2.blur(255 * sheared(half, -shift), window.shape[::-1])
-        level = cv2.dilate((filled > 255 * FILLED).astype(np.uint8), window)
+        level = cv2.dilate((filled > 255 * p.ruling_filled).astype(np.uint8), window)
         if level.any():
             found |= sheared(level, shift)
-    found &= (cv2.blur(255 * half, (piece // 14 | 1, 1)) > 255 * OWN).astype(np.uint8)
+    found &= (cv2.blur(255 * half, (piece // 14 | 1, 1)) > 255 * p.ruling_own).astype(np.uint8)
     if not found.any():
         return np.zeros_like(ink)
-    bridge = np.ones((3, max(3, int(BRIDGE * piece / 2)) | 1), np.uint8)
+    bridge = np.ones((3, max(3, int(p.ruling_bridge * piece / 2)) | 1), np.uint8)
     _, which, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(found, bridge))
     length = stats[:, cv2.CC_STAT_WIDTH]
     area = np.bincount(which[found > 0], minlength=len(stats))
@@ -88,18 +66,18 @@ def long_lines(ink: Image, p: Parameters) -> Image:
     long = (2 * length > p.ruling * w) | (
         (2 * length > p.ruled_part * w) & (length > p.slender * thickness)
     )
-    keep = long & (2 * thickness < THICK * piece) & (columns > COVERED * length)
+    keep = long & (2 * thickness < p.ruling_thick * piece) & (columns > p.ruling_covered * length)
     keep[0] = False
     kept = np.zeros_like(found)
     for i in np.flatnonzero(keep):
         left, top, wide, high = stats[i, :4]
         part = np.s_[top : top + high, left : left + wide]
         line = (which[part] == i) & (found[part] > 0) & (half[part] > 0)
-        kept[part] |= on_course(line, float(np.median(line.sum(0))))
+        kept[part] |= on_course(line, float(np.median(line.sum(0))), p)
     return np.asarray(cv2.resize(kept, (w, h), interpolation=cv2.INTER_NEAREST), np.uint8)
 
 
-def on_course(line: NDArray[np.bool_], thickness: float) -> Image:
+def on_course(line: NDArray[np.bool_], thickness: float, p: Parameters) -> Image:
     """A line without what joins it on one side: the stem of a digit that lies along it.
 
     Its course is a polynomial, fitted again without what is far from it. `thickness` is the line's
@@ -109,11 +87,11 @@ def on_course(line: NDArray[np.bool_], thickness: float) -> Image:
     at = 2 * np.arange(line.shape[1]) / max(line.shape[1] - 1, 1) - 1
     near = np.ones(len(y), bool)
     course = np.zeros(line.shape[1])
-    for reach in REACHES:
-        bends = np.polynomial.polynomial.polyfit(at[x[near]], y[near], BENDS)
+    for reach in p.ruling_reaches:
+        bends = np.polynomial.polynomial.polyfit(at[x[near]], y[near], p.ruling_bends)
         course = np.polynomial.polynomial.polyval(at, bends)
         near = np.abs(y - course[x]) <= reach * thickness + 1
-        if near.mean() < FOLLOWED:  # it bends too much
+        if near.mean() < p.ruling_followed:  # it bends too much
             return line.astype(np.uint8)
     out = np.zeros(line.shape, np.uint8)
     out[y[near], x[near]] = 1
@@ -136,13 +114,13 @@ def beside(lines: Image) -> Image:
     return np.asarray(cv2.dilate(np.ascontiguousarray(lines), np.ones((3, 1), np.uint8)))
 
 
-def pen_darkness(strokes: Image, darkness: Grey) -> float:
+def pen_darkness(strokes: Image, darkness: Grey, p: Parameters) -> float:
     """How dark the strokes are that no line touches; 0 if there are none."""
     values = darkness[strokes > 0]
-    return float(np.median(values)) if len(values) >= LEAST_INK else 0.0
+    return float(np.median(values)) if len(values) >= p.fewest else 0.0
 
 
-def line_pixels(ink: Image, lines: Image, darkness: Grey, pen: float) -> Image:
+def line_pixels(ink: Image, lines: Image, darkness: Grey, pen: float, p: Parameters) -> Image:
     """The ink that belongs to the lines, without the strokes over it.
 
     A line that is lighter than the pen ends where it becomes as dark. Of a line as dark as the pen
@@ -158,16 +136,16 @@ def line_pixels(ink: Image, lines: Image, darkness: Grey, pen: float) -> Image:
     run = (above + below - 1) * (ink > 0)  # of the column's ink through each pixel
     runs = run[near > 0]
     thick = weighted_median(runs, 1 / runs)  # of the runs, not of their pixels
-    own = (run <= max(CROSSING * thick, thick + 1)) & (near > 0)
-    level = float(np.percentile(darkness[own], DARKEST)) if own.any() else 1.0
-    if level < LIGHTER * pen:
-        stroke = ink & (darkness >= level + DARKER * (pen - level))
+    own = (run <= max(p.ruling_crossing * thick, thick + 1)) & (near > 0)
+    level = float(np.percentile(darkness[own], p.ruling_full)) if own.any() else 1.0
+    if level < p.ruling_lighter * pen:
+        stroke = ink & (darkness >= level + p.ruling_darker * (pen - level))
         return near & (1 - cv2.dilate(stroke, np.ones((3, 3), np.uint8)))  # its edges are soft
     rest = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) & ink
     return np.asarray((own | ((rest > 0) & (run <= thick + 1))).astype(np.uint8))
 
 
-def rungs(ink: Image, lines: Image) -> Image:
+def rungs(ink: Image, lines: Image, p: Parameters) -> Image:
     """Short lines between long ones, as between the boxes of a form: straight and all alike.
 
     A 1 may reach from line to line too, but hardly several at one slant.
@@ -180,7 +158,10 @@ def rungs(ink: Image, lines: Image) -> Image:
     _, which, stats, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
     near = cv2.dilate(np.ascontiguousarray(lines), np.ones((5, 3), np.uint8))
     found, slopes = [], []
-    for i in np.flatnonzero((stats[:, 3] >= LEAST_PIECE) & (stats[:, 3] > UPRIGHT * stats[:, 2])):
+    for i in np.flatnonzero(
+        (stats[:, 3] >= p.ruling_least * max(ink.shape))
+        & (stats[:, 3] > p.rung_upright * stats[:, 2])
+    ):
         x, y, w, h, area = stats[i]
         part = np.s_[y : y + h, x : x + w]
         own, ends = which[part] == i, near[part] > 0
@@ -191,13 +172,13 @@ def rungs(ink: Image, lines: Image) -> Image:
         if float(np.abs(columns - slope * rows - start).max()) <= area / h:  # straight
             found.append(int(i))
             slopes.append(float(slope))
-    alike = np.abs(np.array(slopes) - np.median(slopes or [0.0])) < ALIKE
+    alike = np.abs(np.array(slopes) - np.median(slopes or [0.0])) < p.rung_alike
     out = np.zeros(len(stats), np.uint8)
-    out[np.array(found, int)[alike]] = alike.sum() >= LEAST_RUNGS
+    out[np.array(found, int)[alike]] = alike.sum() >= p.least_rungs
     return out[which]
 
 
-def frames(ink: Image) -> Image:
+def frames(ink: Image, p: Parameters) -> Image:
     """Components around a rectangle in which something stands: the boxes of forms."""
     import cv2
 
@@ -213,7 +194,7 @@ def frames(ink: Image) -> Image:
         hole = contours[parent]
         tall, room = cv2.boundingRect(contours[i])[3], cv2.boundingRect(hole)[3]
         rectangle = float(np.prod(cv2.minAreaRect(hole)[1]))
-        if tall > FILLS * room and cv2.contourArea(hole) > RECTANGULAR * rectangle:
+        if tall > p.frame_filled * room and cv2.contourArea(hole) > p.frame_corners * rectangle:
             around.add(tuple(hole[0, 0]))
     if around:
         _, which = cv2.connectedComponents(ink, connectivity=8)

@@ -9,11 +9,8 @@ import numpy as np
 
 from hwr.errors import unknown_name
 from hwr.vision.ink import Grey, Image, Ink
-from hwr.vision.normalise import disc
+from hwr.vision.normalise import disc, odd
 from hwr.vision.parameters import Parameters
-
-BLOCKS = 20  # along the shorter side, for the noise of each place
-WINDOW = 51  # pixels, of the adaptive thresholds that are offered for comparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +37,7 @@ def binarise(ink: Ink, mask: Image, p: Parameters) -> Binary:
         return by_hysteresis(ink, mask, p)
     if p.threshold not in RULES:
         raise unknown_name("threshold", p.threshold, ["hysteresis", *RULES])
-    found = RULES[p.threshold](ink, mask) * (mask > 0).astype(np.uint8)
+    found = RULES[p.threshold](ink, mask, p) * (mask > 0).astype(np.uint8)
     return Binary(found, found, found)
 
 
@@ -56,29 +53,34 @@ def otsu(values: Grey) -> float:
     return (last + 1) / 255
 
 
-def by_otsu(ink: Ink, mask: Image) -> Image:
+def by_otsu(ink: Ink, mask: Image, p: Parameters) -> Image:
     """One threshold for the page."""
     return (ink.darkness > otsu(ink.darkness[mask > 0])).astype(np.uint8)
 
 
-def by_mean(ink: Ink, mask: Image) -> Image:
+def by_mean(ink: Ink, mask: Image, p: Parameters) -> Image:
     """Darker than the mean of the neighbourhood by a constant."""
     import cv2
 
     light = np.uint8(255 - 255 * ink.darkness)
-    how = cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV
-    return np.asarray(cv2.adaptiveThreshold(light, 1, *how, WINDOW, 15), np.uint8)
+    how = cv2.ADAPTIVE_THRESH_MEAN_C, cv2.THRESH_BINARY_INV, side_of_window(mask, p)
+    return np.asarray(cv2.adaptiveThreshold(light, 1, *how, round(255 * p.below_mean)), np.uint8)
 
 
-def by_sauvola(ink: Ink, mask: Image) -> Image:
+def by_sauvola(ink: Ink, mask: Image, p: Parameters) -> Image:
     """Darker than m (1 + k (s / R - 1)), m and s of the neighbourhood. Source: Sauvola 2000."""
     import cv2
 
-    light, window = 1 - ink.darkness, (WINDOW, WINDOW)
+    light, window = 1 - ink.darkness, 2 * (side_of_window(mask, p),)
     mean = cv2.boxFilter(light, -1, window)
     spread = np.sqrt(np.maximum(cv2.boxFilter(light * light, -1, window) - mean * mean, 0))
-    dark = light < mean * (1 + 0.2 * (spread / 0.25 - 1))
+    dark = light < mean * (1 + p.sauvola * (spread / p.sauvola_range - 1))
     return (dark & (ink.darkness > 3 * ink.noise)).astype(np.uint8)
+
+
+def side_of_window(mask: Image, p: Parameters) -> int:
+    """Of the neighbourhood in pixels."""
+    return max(3, odd(p.window * min(mask.shape)))
 
 
 def by_hysteresis(ink: Ink, mask: Image, p: Parameters) -> Binary:
@@ -89,17 +91,18 @@ def by_hysteresis(ink: Ink, mask: Image, p: Parameters) -> Binary:
     """
     import cv2
 
-    darkness, local = ink.darkness, local_noise(ink.darkness)
+    darkness, local = ink.darkness, local_noise(ink.darkness, p)
     least = np.maximum(p.noise * np.maximum(ink.noise, local), p.faintest)
-    near = (cv2.dilate((darkness > least).astype(np.uint8), disc(9)) > 0) & (mask > 0)
-    if near.sum() < 50:
+    around = disc(odd(p.near * max(mask.shape)))
+    near = (cv2.dilate((darkness > least).astype(np.uint8), around) > 0) & (mask > 0)
+    if near.sum() < p.fewest:
         return Binary(*np.zeros((3, *darkness.shape), np.uint8))
     high = max(otsu(darkness[near]), p.noise * ink.noise, p.faintest)
-    low = min(high, max(p.hysteresis * high, 0.7 * p.noise * ink.noise, 0.7 * p.faintest))
-    faint = ((darkness > np.maximum(low, 0.7 * p.noise * local)) & (mask > 0)).astype(np.uint8)
-    strong = (darkness > np.maximum(high, 1.2 * p.noise * local)) & (faint > 0)
-    visible = ((darkness > 0.7 * least) & (mask > 0)).astype(np.uint8) | faint
-    return Binary(visible, faint, strong.astype(np.uint8))
+    low = min(high, max(p.hysteresis * high, p.fainter * max(p.noise * ink.noise, p.faintest)))
+    faint = (darkness > np.maximum(low, p.fainter * p.noise * local)) & (mask > 0)
+    strong = (darkness > np.maximum(high, p.surer * p.noise * local)) & faint
+    visible = ((darkness > p.fainter * least) & (mask > 0)) | faint
+    return Binary(*(each.astype(np.uint8) for each in (visible, faint, strong)))
 
 
 def grown(strong: Image, faint: Image) -> Image:
@@ -113,7 +116,7 @@ def grown(strong: Image, faint: Image) -> Image:
     return keep[which]
 
 
-def local_noise(darkness: Grey) -> Grey:
+def local_noise(darkness: Grey, p: Parameters) -> Grey:
     """The standard deviation of the paper around each pixel.
 
     The quietest of the neighbouring blocks speaks for each, or a thick pen would pass for noise.
@@ -121,7 +124,7 @@ def local_noise(darkness: Grey) -> Grey:
     import cv2
 
     h, w = darkness.shape
-    side = max(16, min(h, w) // BLOCKS)
+    side = max(p.noise_pixels, int(p.noise_block * min(h, w)))
     rows, columns = h // side, w // side
     if not rows or not columns:
         return np.zeros((h, w), np.float32)
@@ -133,7 +136,7 @@ def local_noise(darkness: Grey) -> Grey:
     return np.asarray(cv2.resize(noise, (w, h), interpolation=cv2.INTER_LINEAR), np.float32)
 
 
-RULES: dict[str, Callable[[Ink, Image], Image]] = {  # plain ones, for comparison
+RULES: dict[str, Callable[[Ink, Image, Parameters], Image]] = {  # plain ones, for comparison
     "otsu": by_otsu,
     "adaptive": by_mean,
     "sauvola": by_sauvola,

@@ -102,6 +102,18 @@ def test_numbers_are_read_beside_words(reader: Reader, mnist_test: Dataset) -> N
     assert read == [line["text"] for line in reader.read(drawn.image)["lines"]]
 
 
+def test_a_halftone_reads_as_the_photograph_does(
+    reader: Reader, seen: Callable[[str], Seen]
+) -> None:
+    drawn, page = seen("plain")
+    bayer = np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]]) * 16 + 8
+    grey = cv2.cvtColor(drawn.image, cv2.COLOR_BGR2GRAY)
+    h, w = grey.shape
+    dots = 255 * (grey > np.tile(bayer, (h // 4 + 1, w // 4 + 1))[:h, :w]).astype(np.uint8)
+    read = reader.read(dots[..., None].repeat(3, 2))
+    assert [line["text"] for line in read["lines"]] == [line["text"] for line in page["lines"]]
+
+
 @pytest.mark.parametrize("shape", [(1, 1, 3), (2, 300, 3), (40, 3, 3), (30, 30, 3), (1, 60_000, 3)])
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_tiny_and_empty_pictures_give_nothing(

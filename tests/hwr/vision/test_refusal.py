@@ -36,28 +36,28 @@ def word(x: int, letters: int) -> list[Component]:
 
 
 def test_a_number_beside_a_word_is_read() -> None:
-    line = as_reading([*word(0, 4), digit(220, 4), digit(255, 6), digit(290, 7)])
+    line = as_reading([*word(0, 4), digit(220, 4), digit(255, 6), digit(290, 7)], P)
     assert [len(part.digits) for part in words_of(line, P)] == [0, 3]
     assert read([line], line.score) == ["467"]
 
 
 def test_letters_that_look_like_digits_are_refused() -> None:
-    within = as_reading([*word(0, 2), digit(70, 1), digit(105, 0), digit(140, 1), *word(175, 2)])
-    pair = as_reading([*word(0, 4), digit(220, 1), digit(255, 0)])
-    doubtful = as_reading([*word(0, 4), *(digit(220 + 35 * i, 4, 0.6) for i in range(3))])
+    within = as_reading([*word(0, 2), digit(70, 1), digit(105, 0), digit(140, 1), *word(175, 2)], P)
+    pair = as_reading([*word(0, 4), digit(220, 1), digit(255, 0)], P)
+    doubtful = as_reading([*word(0, 4), *(digit(220 + 35 * i, 4, 0.6) for i in range(3))], P)
     for line in (within, pair, doubtful):
         assert read([line], line.score) == []
 
 
 def test_who_turns_a_page_must_be_able_to_read_it() -> None:
-    line = as_reading([*word(0, 4), *(digit(220 + 35 * i, 2 + i) for i in range(5))])
+    line = as_reading([*word(0, 4), *(digit(220 + 35 * i, 2 + i) for i in range(5))], P)
     assert read([line], line.score) == ["23456"]
     assert read([line], line.score, angle_deg=180) == []
 
 
 def test_faint_digits_are_believed_if_they_are_many() -> None:
     def page(count: int, label: int) -> list[Reading]:
-        return [as_reading([digit(35 * i, label, dark=0.15) for i in range(count)])]
+        return [as_reading([digit(35 * i, label, dark=0.15) for i in range(count)], P)]
 
     assert read(page(9, 5), -0.21) == ["555555555"]
     assert read(page(4, 5), -0.21) == []
@@ -66,6 +66,6 @@ def test_faint_digits_are_believed_if_they_are_many() -> None:
 
 def test_single_digits_on_an_unreadable_page_are_dirt() -> None:
     blots = Reading([], word(0, 9), -3.0, 9.0)
-    alone = [as_reading([digit(0, 1)]) for _ in range(5)]
+    alone = [as_reading([digit(0, 1)], P) for _ in range(5)]
     assert read([blots, *alone], -1.4) == []
     assert read(alone, -0.01) == ["1"] * 5

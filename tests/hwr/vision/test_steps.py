@@ -118,19 +118,19 @@ def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
 def test_lines_follow_a_curved_page() -> None:
     rows = [[(30 + 60 * i, 60 + 110 * row + 2 * i * i, 24, 40) for i in range(8)] for row in (0, 1)]
     mask = boxes(*rows[0], *rows[1])
-    lines, lone = group_lines(find_components(mask, mask.astype(np.float32)), P)
+    lines, lone = group_lines(find_components(mask, mask.astype(np.float32), P), P)
     assert [len(line.members) for line in lines] == [8, 8]
     assert not lone
 
 
 def test_a_small_zero_stays_in_its_line() -> None:
     mask = boxes((50, 100, 30, 60), (110, 130, 20, 20), (150, 100, 30, 60), (210, 100, 30, 60))
-    lines, _ = group_lines(find_components(mask, mask.astype(np.float32)), P)
+    lines, _ = group_lines(find_components(mask, mask.astype(np.float32), P), P)
     assert [len(line.members) for line in lines] == [4]
 
 
 def test_a_component_may_be_one_digit_into_however_many_pieces_it_was_cut() -> None:
-    [zero] = find_components(boxes((100, 100, 30, 50)), np.full((400, 600), 0.6, np.float32))
+    [zero] = find_components(boxes((100, 100, 30, 50)), np.full((400, 600), 0.6, np.float32), P)
     pieces = [replace(zero, x=zero.x + 4 * i) for i in range(P.pieces + 2)]
     ink = np.full((400, 600), 0.6, np.float32)
     found = candidates_of(pieces, 50.0, ink, np.ones((400, 600), np.uint8), P)
@@ -143,7 +143,7 @@ def test_the_slant_of_lines_is_measured(slant: float) -> None:
     rows = [(40 + 55 * i, int(150 + 90 * r + 55 * i * fall), 22, 36)
             for r in (0, 1) for i in range(9)]  # fmt: skip
     mask = boxes(*rows)
-    found = skew_deg(find_components(mask, mask.astype(np.float32)))
+    found = skew_deg(find_components(mask, mask.astype(np.float32), P), P)
     assert found == pytest.approx(slant, abs=1.5)
 
 
