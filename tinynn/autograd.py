@@ -59,6 +59,7 @@ class Function:
     kernels: Backend
     needs: tuple[bool, ...]
     saved: tuple[Any, ...] = ()
+    pending: Pending  # while `backward` runs
 
     def forward(self, *inputs: Any) -> Array:
         """Arrays (and Python scalars) in, one array out."""
@@ -113,6 +114,20 @@ class Function:
             return edge.grad_storage
         return None
 
+    def take_grad(self, i: int) -> Array | None:
+        """The gradient that input i has so far, by a shortcut for example, or None.
+
+        Whoever takes it adds it to the gradient that `backward` returns for that input, as some
+        kernels can while they write. It is not to be changed: others may hold it.
+        """
+        edge = self.edges[i]
+        if not isinstance(edge, Function):
+            return None
+        taken = self.pending.get(edge)
+        if taken is not None:
+            self.pending[edge] = None
+        return taken
+
     @property
     def name(self) -> str:
         """The operation's name, as errors show it."""
@@ -128,12 +143,15 @@ class Function:
         self.saved, self.edges, self.retained, self.freed = (), (), None, True
 
 
+Pending = dict[Function, Array | None]  # gradients of nodes that wait for all their parts
+
+
 def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
     """Add d(root)/d(leaf) * gradient to every leaf's `grad`. Iterative: depth costs no stack."""
     if root.node is None:
         root.accumulate_grad(gradient)
         return
-    pending: dict[Function, Array] = {root.node: gradient}
+    pending: Pending = {root.node: gradient}
     queue = [(-root.node.serial, root.node)]
     while queue:
         _, node = heapq.heappop(queue)
@@ -146,10 +164,13 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
         dy = pending.pop(node)
         if node.retained is not None:
             node.retained.accumulate_grad(dy)
+        node.pending = pending
         try:
             dxs = node.backward(dy)
         except MemoryError as error:
             raise node.out_of_memory("backward", [dy], error) from error
+        finally:
+            del node.pending
         edges = node.edges
         if not retain_graph:
             node.free()
@@ -158,8 +179,9 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
                 continue
             if isinstance(edge, Tensor):
                 edge.accumulate_grad(dx)
-            elif edge in pending:
-                pending[edge] = node.kernels.add(pending[edge], dx)  # not in place: may be shared
-            else:
+            elif edge not in pending:
                 pending[edge] = dx
                 heapq.heappush(queue, (-edge.serial, edge))
+            else:
+                earlier = pending[edge]  # not added to in place: it may be shared
+                pending[edge] = dx if earlier is None else node.kernels.add(earlier, dx)

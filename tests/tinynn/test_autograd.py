@@ -83,6 +83,21 @@ def test_a_longer_path_is_walked_before_a_shared_node() -> None:
     np.testing.assert_allclose(x.grad, 2 * np.exp([2.0]), rtol=1e-6)
 
 
+def test_a_convolution_adds_to_the_gradient_that_a_shortcut_brings(backend: Backend) -> None:
+    rng = np.random.default_rng(0)
+    image, w = rng.normal(size=(2, 5, 5, 16)), rng.normal(size=(16, 3, 3, 16))
+    filters = tn.Tensor(w, dtype="float32")
+
+    def gradient(shared: bool) -> np.ndarray:
+        x = tn.Tensor(image, dtype="float32", requires_grad=True)
+        a, b, c = [x * 1] * 3 if shared else [x * 1 for _ in range(3)]
+        y = F.conv2d(a, filters, padding=1) + b + F.conv2d(c, filters, padding=1)
+        (y * y).sum().backward(retain_graph=True)
+        return backend.to_numpy(x.grad)
+
+    np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-4, atol=1e-2)
+
+
 def test_ten_thousand_operations_need_no_recursion() -> None:
     x = leaf(1)
     y = x

@@ -47,6 +47,9 @@ class Expected:
         error = np.abs(actual - self.value).max(initial=0)
         assert error <= TOLERANCE * self.magnitude.max(initial=0)
 
+    def plus(self, residual: np.ndarray) -> Expected:
+        return Expected(self.value + residual, self.magnitude + np.abs(residual))
+
 
 def random(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
@@ -125,6 +128,7 @@ def test_direct(tile: Tile, case):
     dy, y, dx, dw = expected(x, w, arguments)
     y.check(cpu_direct_conv.conv2d(x, w, *axes, tile))
     dx.check(cpu_direct_conv.conv2d_input_grad(dy, w, *axes, tile))
+    dx.plus(x).check(cpu_direct_conv.conv2d_input_grad(dy, w, *axes, tile, residual=x))
     dw.check(cpu_direct_weights.conv2d_weight_grad(dy, x, *axes, tile))
 
 
@@ -161,6 +165,7 @@ def test_groups(case):
     dy, y, dx, dw = expected(x, w, arguments)
     y.check(cpu_conv.conv2d(x, w, *arguments))
     dx.check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments))
+    dx.plus(x).check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments, x))
     dw.check(cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments))
 
 
@@ -178,6 +183,7 @@ def test_depthwise_of_any_layout(samples, layout):
     dy, y, dx, dw = expected(x, w, arguments)
     y.check(cpu_conv.conv2d(x, w, *arguments))
     dx.check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments))
+    dx.plus(x).check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments, x))
     dw.check(cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments))
 
 
@@ -198,6 +204,7 @@ def test_winograd(tile: Tile, samples, size, panels, padding):
     dy, y, dx, dw = expected(x, w, arguments)
     y.check(cpu_winograd.conv2d(x, w, *axes, tile))
     dx.check(cpu_winograd.conv2d_input_grad(dy, w, *axes, tile))
+    dx.plus(x).check(cpu_winograd.conv2d_input_grad(dy, w, *axes, tile, residual=x))
     dw.check(cpu_winograd.conv2d_weight_grad(dy, x, *axes, tile))
 
 
@@ -221,6 +228,7 @@ def test_choice(n, size, c, oc, kernel, stride, padding):
     dy, y, dx, dw = expected(x, w, arguments)
     y.check(cpu_conv.conv2d(x, w, *arguments))
     dx.check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments))
+    dx.plus(x).check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments, x))
     dw.check(cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments))
 
 

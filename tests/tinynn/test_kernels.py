@@ -93,7 +93,8 @@ def conv2d(draw: Draw) -> Arguments:
 @cases(PRODUCT)
 def conv2d_input_grad(draw: Draw) -> Arguments:
     conv = a_convolution(draw)
-    return [conv.dy, conv.w, conv.x.shape, *conv.geometry]
+    residual = draw.choice([None, draw.normal(*conv.x.shape)])
+    return [conv.dy, conv.w, conv.x.shape, *conv.geometry, residual]
 
 
 @cases(PRODUCT)

@@ -33,7 +33,9 @@ class Conv2d(Function):
         x, w = self.saved
         dx = dw = db = None
         if self.needs[0]:
-            dx = self.kernels.conv2d_input_grad(dy, w, self.x_shape, *self.geometry)
+            dx = self.kernels.conv2d_input_grad(
+                dy, w, self.x_shape, *self.geometry, self.take_grad(0)
+            )
         if self.needs[1]:
             dw = self.kernels.conv2d_weight_grad(
                 dy, x, self.w_shape, *self.geometry, self.grad_storage(1)

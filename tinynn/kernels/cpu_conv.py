@@ -23,6 +23,7 @@ from tinynn.kernels import (
     cpu_winograd,
     reference,
 )
+from tinynn.kernels.cpu_arithmetic import add
 from tinynn.kernels.cpu_direct_conv import Axis, axes_of
 from tinynn.kernels.cpu_microkernel import microkernel
 from tinynn.kernels.fallback import float32_only
@@ -60,19 +61,22 @@ def conv2d_input_grad(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    residual: Array | None = None,
 ) -> Array:
-    """Drop-in for reference.conv2d_input_grad."""
+    """Drop-in for reference.conv2d_input_grad: the residual is added as dx is written."""
     geometry = stride, padding, dilation
     method, _ = choose("conv2d_input_grad", x_shape, w.shape, *geometry, groups)
     if method is reference:
-        return reference.conv2d_input_grad(dy, w, x_shape, *geometry, groups)
+        return reference.conv2d_input_grad(dy, w, x_shape, *geometry, groups, residual)
     axes = axes_of(x_shape, w.shape, *geometry)
+    if groups == 1 and method is not cpu_depthwise:
+        return method.conv2d_input_grad(dy, w, *axes, residual=residual)
     if method is cpu_depthwise:
-        return cpu_depthwise.conv2d_input_grad(dy, w, groups, *axes)
-    if groups == 1:
-        return method.conv2d_input_grad(dy, w, *axes)
-    pairs = zip(split(dy, 3, groups), split(w, 0, groups), strict=True)
-    return np.concatenate([method.conv2d_input_grad(a, b, *axes) for a, b in pairs], axis=3)
+        dx = cpu_depthwise.conv2d_input_grad(dy, w, groups, *axes)
+    else:
+        pairs = zip(split(dy, 3, groups), split(w, 0, groups), strict=True)
+        dx = np.concatenate([method.conv2d_input_grad(a, b, *axes) for a, b in pairs], axis=3)
+    return dx if residual is None else add(dx, residual)
 
 
 @float32_only(reference.conv2d_weight_grad)

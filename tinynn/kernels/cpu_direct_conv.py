@@ -196,7 +196,7 @@ def plan_gather(
 FILTERS = "w w_panel_step tap_step k_step column_step taps live_taps packed"
 GATHER = job_type(
     f"micro {FILTERS} source source_sample source_channels target target_sample target_channels"
-    " samples chunk_samples panel_groups panel_size pack_late"
+    " residual samples chunk_samples panel_groups panel_size pack_late"
     " classes class_count source_rows target_rows source_pairs weight_pairs"
 )
 
@@ -236,11 +236,13 @@ def gather(lo, hi, thread, job_pointer):
         samples = min(job.chunk_samples, job.samples - first)
         source = job.source + 4 * first * job.source_sample
         target = job.target + 4 * first * job.target_sample
+        residual = job.residual + 4 * first * job.target_sample
         for panel in range(first_panel, last_panel):  # its weights stay in the cache
             if job.pack_late:
                 weights = pack(job, panel, thread)
             else:
                 weights = job.packed + 4 * panel * job.panel_size
+            added = residual + 4 * panel * width if job.residual else 0
             for c in range(job.class_count):
                 row = load_int(job.classes, 5 * c)
                 rows = load_int(job.classes, 5 * c + 1) * samples
@@ -253,7 +255,7 @@ def gather(lo, hi, thread, job_pointer):
                     weights, job.weight_pairs + 8 * pair,
                     pairs, depth, 1, width,
                     target + 4 * panel * width, job.target_rows + 8 * row,
-                    rows, min(width, job.target_channels - panel * width), 0, 0,
+                    rows, min(width, job.target_channels - panel * width), added, 0,
                 )  # fmt: skip
 
 
@@ -321,13 +323,16 @@ def filter_steps(taps: int, channels: Pair, backward: bool, width: int) -> dict[
 def gather_into(
     target: np.ndarray, source: np.ndarray, w: np.ndarray,
     vertical: Axis, horizontal: Axis, backward: bool, tile: Tile | None = None,
+    residual: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Fill `target` (N, H, W, C) from `source` (N, H, W, C) with filters w (OC, KH, KW, C)."""
+    """Fill `target` (N, H, W, C) from `source` (N, H, W, C) with filters w (OC, KH, KW, C), and
+    add a `residual`."""
     threads, channels = get_num_threads(), (source.shape[3], target.shape[3])
     samples = source.shape[0]
     prepared = prepare(vertical, horizontal, backward, samples, channels, tile, threads)
     job = prepared.job.bind(
-        source=source, target=target, w=w, packed=scratch("filters", prepared.filters_size)
+        source=source, target=target, residual=residual, w=w,
+        packed=scratch("filters", prepared.filters_size),
     )  # fmt: skip
     run(pack_filters, job, prepared.panels, quick=prepared.filters_size <= QUICK_FILTERS)
     run(gather, job, prepared.tasks)
@@ -351,9 +356,10 @@ def conv2d(
 
 
 def conv2d_input_grad(
-    dy: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
-) -> np.ndarray:
-    """dy (N, OH, OW, OC), w (OC, KH, KW, C) -> dx (N, H, W, C)."""
+    dy: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    """dy (N, OH, OW, OC), w (OC, KH, KW, C) -> dx (N, H, W, C). Plus `residual`."""
     dx = empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]))
-    gather_into(dx, dy, w, vertical, horizontal, True, tile)
+    gather_into(dx, dy, w, vertical, horizontal, True, tile, residual)
     return dx

@@ -203,15 +203,15 @@ def weight_sums(lo, hi, thread, job_pointer):
                         pairs = min(load_int(job.lists, 4 * t + 1) * repeats - lot, job.lot_pairs)
                         run = load_int(job.lists, 4 * t + 2)
                         place = load_int(job.lists, 4 * t + 3) + panel * width
+                        sums = job.sums + 4 * (part * job.sums_size + place)
                         if pairs > 0:
                             multiply_rows(
                                 job.micro, a, job.left_rows, job.left_pairs + 8 * pair,
                                 b, job.right_pairs + 8 * pair, pairs, samples if job.many else run,
                                 job.left_step, job.right_step,
-                                job.sums + 4 * (part * job.sums_size + place),
-                                job.sum_rows + 8 * first_row,
+                                sums, job.sum_rows + 8 * first_row,
                                 rows, min(width, job.right_channels - panel * width),
-                                1 if chunk > first_chunk or lot > 0 else 0, job.adjacent,
+                                sums if chunk > first_chunk or lot > 0 else 0, job.adjacent,
                             )  # fmt: skip
 
 

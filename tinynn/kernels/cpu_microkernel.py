@@ -49,18 +49,19 @@ from tinynn.kernels.cpu_llvm import (
 )
 
 STEPS = 4  # of k in one turn of a dense tile's loop
-TILE_ARGUMENTS = "a a_rows a_pairs b b_pairs pairs depth a_step b_step c c_rows columns accumulate"
+TILE_ARGUMENTS = "a a_rows a_pairs b b_pairs pairs depth a_step b_step c c_rows columns added"
 
 
 def emit_tile(module: ir.Module, tile: Tile, rows: int, kind: str) -> None:
-    """C[r, :] (+)= sum over p < pairs, k < depth of A[r, p, k] B[p, k, :], for r < rows, with
+    """C[r, :] = [D[r, :] +] sum over p < pairs, k < depth of A[r, p, k] B[p, k, :], r < rows, with
 
     A[r, p, k] = a[a_rows[r] + a_pairs[p] + k a_step]     one number
     B[p, k, :] = b[b_pairs[p] + k b_step :][: width]      `vectors` vectors
     C[r, :]    = c[c_rows[r] :][: columns]                at most as many
+    D[r, :]    = added[c_rows[r] :][: columns]            nothing if `added` is 0
 
-    The sum starts at zero and is added to C at the end (`accumulate`): blocks of a long sum are
-    then added as wholes, which keeps float32 accurate. What is known costs no registers:
+    The sum starts at zero, and D is added at the end. If D is C itself, blocks of a long sum are
+    added as wholes, which keeps float32 accurate. What is known costs no registers:
 
     kind "any"       nothing is known
     kind "dense"     a_step = 1, b_step = width; several steps make one turn of the loop
@@ -68,7 +69,7 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, kind: str) -> None:
     """
     emit = Emitter(module, f"{kind}_{rows}", len(TILE_ARGUMENTS.split()), tile.lanes)
     build = emit.build
-    a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows, columns, accumulate = (
+    a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows, columns, added = (
         emit.function.args
     )
     a_rows, a_pairs, b_pairs, c_rows = (
@@ -108,25 +109,31 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, kind: str) -> None:
             carried = over_depth.carried
         over_pairs.carried = carried[2:]
 
-    row_of_c = [emit.at(c, build.load(emit.at(c_rows, r))) for r in range(rows)]
-    places = [emit.at(row, v * tile.lanes) for row in row_of_c for v in range(tile.vectors)]
-    adds = build.icmp_signed("!=", accumulate, INT(0))
+    def places(base: Any) -> list[Any]:
+        in_rows = [emit.at(base, build.load(emit.at(c_rows, r))) for r in range(rows)]
+        return [emit.at(row, v * tile.lanes) for row in in_rows for v in range(tile.vectors)]
+
+    adds = build.icmp_signed("!=", added, INT(0))
     whole = build.icmp_signed("==", columns, INT(tile.width))
     with build.if_else(whole) as (all_lanes, some_lanes):
         with all_lanes, build.if_else(adds) as (add, overwrite):
             with add:
-                for place, value in zip(places, over_pairs.carried, strict=True):
-                    emit.store_vector(build.fadd(value, emit.load_vector(place)), place)
+                for place, value, old in zip(
+                    places(c), over_pairs.carried, places(emit.pointer(added)), strict=True
+                ):
+                    emit.store_vector(build.fadd(value, emit.load_vector(old)), place)
             with overwrite:
-                for place, value in zip(places, over_pairs.carried, strict=True):
+                for place, value in zip(places(c), over_pairs.carried, strict=True):
                     emit.store_vector(value, place)
         with some_lanes:
             counts = [build.sub(columns, INT(v * tile.lanes)) for v in range(tile.vectors)]
             masks = [emit.first_lanes(count) for count in counts] * rows
             nowhere = ir.Constant(masks[0].type, [0] * tile.lanes)
-            for place, value, mask in zip(places, over_pairs.carried, masks, strict=True):
-                old = emit.load_masked(place, build.select(adds, mask, nowhere))
-                emit.store_masked(build.fadd(value, old), place, mask)
+            for place, value, old, mask in zip(
+                places(c), over_pairs.carried, places(emit.pointer(added)), masks, strict=True
+            ):
+                numbers = emit.load_masked(old, build.select(adds, mask, nowhere))
+                emit.store_masked(build.fadd(value, numbers), place, mask)
     emit.finish()
 
 
@@ -244,7 +251,7 @@ def begin_compilation() -> None:
 @intrinsic
 def multiply_tile(
     typing_context, function, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
-    c, c_rows, columns, accumulate,
+    c, c_rows, columns, added,
 ):  # fmt: skip
     """See `emit_tile`; `function` is its address."""
     return types.void(*[types.int64] * 14), call_address
@@ -273,7 +280,7 @@ def call_entry(place: int) -> Any:
 @intrinsic
 def multiply_rows(
     typing_context, micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
-    rows, columns, accumulate, adjacent,
+    rows, columns, added, adjacent,
 ):  # fmt: skip
     """See `multiply_rows_function`."""
     return types.void(*[types.int64] * 16), call_entry(MULTIPLY_ROWS)
@@ -307,9 +314,9 @@ def helper(arguments: int) -> Any:
 @helper(16)
 def multiply_rows_function(
     micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
-    rows, columns, accumulate, adjacent,
+    rows, columns, added, adjacent,
 ):  # fmt: skip
-    """C[r, :columns] (+)= A[r] B for any number of rows, in tiles of nearly equal size.
+    """C[r, :columns] = [D[r] +] A[r] B for any number of rows, in tiles of nearly equal size.
 
     As `emit_tile`. If so many rows are `adjacent`, and then the next so many, each lot is a tile.
     """
@@ -328,7 +335,7 @@ def multiply_rows_function(
         multiply_tile(
             load_int(functions, end - begin - 1),
             a, a_rows + 8 * begin, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
-            c, c_rows + 8 * begin, columns, accumulate,
+            c, c_rows + 8 * begin, columns, added,
         )  # fmt: skip
 
 

@@ -52,18 +52,21 @@ A_T = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 
 def emit_transform(
-    module: ir.Module, tile: Tile, name: str, left: np.ndarray, right: np.ndarray, scattered: str
-) -> None:
-    """name(source, source_places, target, target_places, panels, source_step, target_step, spare)
+    module: ir.Module, tile: Tile, name: str, left: np.ndarray, right: np.ndarray, scattered: str,
+    adds: bool = False,
+) -> None:  # fmt: skip
+    """name(source, source_places, target, target_places, panels, source_step, target_step, spare,
+    added)
 
-    target = left @ source @ right.T, for `width` channels at once, in each of `panels` panels.
+    target = left @ source @ right.T, for `width` channels at once, in each of `panels` panels. If
+    it `adds`, what lies in `added` as the target in its memory is added.
     The numbers of the source (and of the target) lie `places` floats apart; of the one which is
     `scattered`, `places` is instead a table of offsets, of which a negative one means `spare`:
     zeros to read, or a place to throw away what hangs over the edge.
     """
-    emit = Emitter(module, name, 8, tile.lanes)
+    emit = Emitter(module, name, 9, tile.lanes)
     build = emit.build
-    source, source_places, target, target_places, panels, source_step, target_step, spare = (
+    source, source_places, target, target_places, panels, source_step, target_step, spare, added = (
         emit.function.args
     )
     (rows, size), (columns, _) = left.shape, right.shape
@@ -82,6 +85,7 @@ def emit_transform(
 
     sources = places(source, source_places, size * size, scattered == "source")
     targets = places(target, target_places, rows * columns, scattered == "target")
+    others = places(added, target_places, rows * columns, scattered == "target") if adds else []
     with emit.loop(panels, [INT(0), INT(0)]) as loop:
         read, write = loop.carried
         for v in range(0, tile.width, tile.lanes):
@@ -90,6 +94,9 @@ def emit_transform(
                 row = [combine(emit, left[i], numbers[j::size]) for j in range(size)]
                 for j in range(columns):
                     value = combine(emit, right[j], row)
+                    if adds:
+                        other = emit.at(emit.at(others[i * columns + j], write), v)
+                        value = build.fadd(value, emit.load_vector(other))
                     emit.store_vector(value, emit.at(emit.at(targets[i * columns + j], write), v))
         loop.carried = [build.add(read, source_step), build.add(write, target_step)]
     emit.finish()
@@ -116,6 +123,7 @@ def emit_winograd(module: ir.Module, tile: Tile) -> None:
     emit_transform(module, tile, "filters", G, G, "")
     emit_transform(module, tile, "input", B_T, B_T, "source")
     emit_transform(module, tile, "output", A_T, A_T, "target")
+    emit_transform(module, tile, "output_added", A_T, A_T, "target", adds=True)
     emit_transform(module, tile, "filters_grad", G.T, G.T, "")
     for i in range(4):
         emit_transform(module, tile, f"input_row_{i}", B_T[i : i + 1], B_T, "source")
@@ -130,10 +138,10 @@ def transforms(tile: Tile) -> Any:
 @intrinsic
 def transform(
     typing_context, function, source, source_places, target, target_places, panels,
-    source_step, target_step, spare,
+    source_step, target_step, spare, added,
 ):  # fmt: skip
     """See `emit_transform`; `function` is its address."""
-    return types.void(*[types.int64] * 9), call_address
+    return types.void(*[types.int64] * 10), call_address
 
 
 # ---------------------------------------------------------------------------------------------
@@ -208,8 +216,9 @@ MIN_ROWS = 256  # enough to pay for the transform of the filters
 
 PRODUCTS = job_type(
     f"micro {FILTERS} source source_sample source_channels target target_sample target_channels"
-    " rows chunk_rows blocks_per_sample patches blocks filters"
+    " residual rows chunk_rows blocks_per_sample patches blocks filters"
     " transform_filters transform_input transform_output"
+    " transform_output_added"
     " scratch scratch_size source_number target_number source_rows target_rows zero spare"
 )
 
@@ -228,7 +237,7 @@ def transform_filters(lo, hi, thread, job_pointer):
         )  # fmt: skip
         transform(
             job.transform_filters, packed, step, job.filters + 4 * panel * 16 * step, step,
-            job.source_channels, width, width, 0,
+            job.source_channels, width, width, 0, 0,
         )  # fmt: skip
 
 
@@ -249,7 +258,7 @@ def winograd(lo, hi, thread, job_pointer):
             transform(
                 job.transform_input,
                 job.source + 4 * sample * job.source_sample, job.patches + 8 * 16 * block,
-                v + 4 * r * k, job.source_number, k // width, width, width, job.spare,
+                v + 4 * r * k, job.source_number, k // width, width, width, job.spare, 0,
             )  # fmt: skip
         for number in range(16):
             for panel in range(panels):
@@ -263,10 +272,12 @@ def winograd(lo, hi, thread, job_pointer):
         for r in range(rows):
             sample = (first + r) // job.blocks_per_sample
             block = (first + r) % job.blocks_per_sample
+            place = 4 * sample * job.target_sample
             transform(
-                job.transform_output, m + 4 * r * job.target_channels, job.target_number,
-                job.target + 4 * sample * job.target_sample, job.blocks + 8 * 4 * block,
-                panels, width, width, job.spare + 4 * k,
+                job.transform_output_added if job.residual else job.transform_output,
+                m + 4 * r * job.target_channels, job.target_number,
+                job.target + place, job.blocks + 8 * 4 * block,
+                panels, width, width, job.spare + 4 * k, job.residual + place,
             )  # fmt: skip
 
 
@@ -305,7 +316,8 @@ def prepare(
         rows=rows, chunk_rows=chunk, blocks_per_sample=plan.count,
         patches=plan.patches, blocks=plan.blocks,
         transform_filters=address("filters"), transform_input=address("input"),
-        transform_output=address("output"), scratch_size=scratch_size,
+        transform_output=address("output"), transform_output_added=address("output_added"),
+        scratch_size=scratch_size,
         source_number=source_number, target_number=target_number,
         source_rows=np.arange(chunk) * k, target_rows=np.arange(chunk) * target_channels,
         zero=np.zeros(1, np.int64),
@@ -315,10 +327,10 @@ def prepare(
 
 def winograd_into(
     target: np.ndarray, source: np.ndarray, w: np.ndarray, padding: Pair, backward: bool,
-    tile: Tile | None,
+    tile: Tile | None, residual: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Fill `target` (N, H, W, C) from `source`, with filters w (OC, 3, 3, C), flipped backward.
-    `padding`: top, left."""
+    """Fill `target` (N, H, W, C) from `source`, with filters w (OC, 3, 3, C), flipped backward,
+    and add a `residual`. `padding`: top, left."""
     threads = get_num_threads()
     samples, *size, k = source.shape
     channels = k, target.shape[3]
@@ -328,7 +340,7 @@ def winograd_into(
     spare = scratch("zeros and waste", sum(channels))
     spare[:k] = 0
     job = prepared.job.bind(
-        source=source, target=target, w=w, packed=scratch("filters", 9 * count),
+        source=source, target=target, residual=residual, w=w, packed=scratch("filters", 9 * count),
         filters=scratch("winograd filters", 16 * count), spare=spare,
         scratch=scratch("winograd", threads * prepared.scratch_size),
     )  # fmt: skip
@@ -346,13 +358,14 @@ def conv2d(
 
 
 def conv2d_input_grad(
-    dy: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
-) -> np.ndarray:
+    dy: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None,
+    residual: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
     """dy (N, OH, OW, OC), w (OC, 3, 3, C) -> dx (N, H, W, C): a convolution of dy with the
-    flipped filter, padded by what the forward padding lacks to 2."""
+    flipped filter, padded by what the forward padding lacks to 2. Plus `residual`."""
     dx = empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]))
     padding = 2 - vertical.padding[0], 2 - horizontal.padding[0]
-    winograd_into(dx, dy, w, padding, True, tile)
+    winograd_into(dx, dy, w, padding, True, tile, residual)
     return dx
 
 
@@ -390,23 +403,23 @@ def winograd_sums(lo, hi, thread, job_pointer):
                 transform(
                     load_int(job.transform_input, line),
                     job.x + 4 * sample * job.x_sample, job.patches + 8 * 16 * block,
-                    v + 4 * r * width, job.x_number, panels, width, job.panel_step, job.spare,
+                    v + 4 * r * width, job.x_number, panels, width, job.panel_step, job.spare, 0,
                 )  # fmt: skip
                 transform(
                     load_int(job.transform_output_grad, line),
                     job.dy + 4 * (sample * job.dy_sample + first_oc), job.blocks + 8 * 4 * block,
                     dm + 4 * r * width, job.dy_number,
-                    ocs // width, width, job.panel_step, job.spare,
+                    ocs // width, width, job.panel_step, job.spare, 0,
                 )  # fmt: skip
             for number in range(4):
-                sums = ((4 * line + number) * job.dy_channels + first_oc) * c
+                place = ((4 * line + number) * job.dy_channels + first_oc) * c
                 for panel in range(panels):
+                    sums = job.sums + 4 * (place + panel * width)
                     multiply_rows(
                         job.micro, dm + 4 * number * job.dy_number, job.left_rows, job.zero,
                         v + 4 * (number * job.x_number + panel * job.panel_step), job.zero,
                         1, rows, width, width,
-                        job.sums + 4 * (sums + panel * width), job.sum_rows,
-                        ocs, width, 1 if first > 0 else 0, 0,
+                        sums, job.sum_rows, ocs, width, sums if first > 0 else 0, 0,
                     )  # fmt: skip
 
 
@@ -418,7 +431,7 @@ def transform_sums(lo, hi, thread, job_pointer):
     for o in range(lo, hi):
         transform(
             job.transform_filters_grad, job.sums + 4 * o * c, job.dy_channels * c,
-            job.dw + 4 * o * 9 * c, c, c // width, width, width, 0,
+            job.dw + 4 * o * 9 * c, c, c // width, width, width, 0, 0,
         )  # fmt: skip
 
 

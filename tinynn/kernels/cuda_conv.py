@@ -80,8 +80,11 @@ def conv2d_input_grad(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    residual: Array | None = None,
 ) -> Array:
     """Drop-in for reference.conv2d_input_grad."""
+    if residual is not None:
+        return conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups) + residual
     if groups != 1:
         return grouped.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
     geometry, taps, visits = _geometry(x_shape, w.shape, stride, padding, dilation)

@@ -124,14 +124,19 @@ def conv2d_input_grad(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    residual: Array | None = None,
 ) -> Array:
-    """dy (N, OH, OW, OC), w (OC, KH, KW, C/groups) -> dx of shape `x_shape` (N, H, W, C)."""
+    """dy (N, OH, OW, OC), w (OC, KH, KW, C/groups) -> dx of shape `x_shape` (N, H, W, C).
+
+    `residual`: the gradient that x has by another way, such as a shortcut; it is added.
+    """
     oc, kh, kw, cg = w.shape
     dy_groups = dy.reshape(-1, groups, oc // groups).transpose(1, 0, 2)  # (G, M, OC/G)
     dpatches = dy_groups @ w.reshape(groups, oc // groups, -1)  # (G, M, KH KW C/G)
     dcolumns = dpatches.reshape(groups, -1, kh * kw, cg).transpose(1, 2, 0, 3)
     dcolumns = dcolumns.reshape(*dy.shape[:3], kh, kw, groups * cg)
-    return col2im(dcolumns, x_shape, stride, padding, dilation)
+    dx = col2im(dcolumns, x_shape, stride, padding, dilation)
+    return dx if residual is None else dx + residual
 
 
 @kernel
