@@ -99,7 +99,7 @@ def batch_norm(
     b = as_tensor(bias) if bias is not None else Tensor(xp.zeros(channels, x.dtype))
     names = "weight", "bias", "running_mean", "running_var"
     for name, t in zip(names, (w, b, running_mean, running_var)):
-        if t is not None and t.shape != (channels,):
+        if t is not None and t.data.shape != (channels,):
             raise ValueError(
                 f"batch_norm: input {x.shape} has {channels} channels, {name} has shape {t.shape}; "
                 f"use BatchNorm(num_features={channels})"

@@ -132,8 +132,8 @@ def dot_products(lo, hi, thread, job_pointer):
 @lru_cache(maxsize=256)
 def prepare(
     vertical: Axis, horizontal: Axis, samples: int, channels: Pair, tile: Tile
-) -> tuple[Job, int]:
-    """The job of `samples` images with (source, target) `channels`, and its tasks."""
+) -> tuple[Job, int, tuple[int, ...]]:
+    """For `samples` images with (source, target) `channels`: the job, its tasks, y's shape."""
     plan = plan_gather(vertical, horizontal, False, channels, samples, None)
     job = Job(
         DOTS, tiles=dot_tiles(tile)[0], lanes=tile.lanes,
@@ -143,7 +143,7 @@ def prepare(
         source_rows=plan.source_rows, target_rows=plan.target_rows,
         source_pairs=plan.source_pairs, weight_pairs=plan.weight_pairs,
     )  # fmt: skip
-    return job, -(-channels[1] // FILTERS)
+    return job, -(-channels[1] // FILTERS), (samples, vertical.out, horizontal.out, channels[1])
 
 
 def conv2d(
@@ -151,8 +151,8 @@ def conv2d(
 ) -> np.ndarray:
     """x (N, H, W, C), w (OC, KH, KW, C) -> y (N, OH, OW, OC). C in multiples of the lanes."""
     samples, channels = x.shape[0], (x.shape[3], w.shape[0])
-    y = empty((samples, vertical.out, horizontal.out, channels[1]))
-    job, tasks = prepare(vertical, horizontal, samples, channels, tile or host_tile())
+    job, tasks, shape = prepare(vertical, horizontal, samples, channels, tile or host_tile())
+    y = empty(shape)
     run(dot_products, job.bind(source=x, target=y, w=w), tasks)
     return y
 

@@ -17,15 +17,18 @@ def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
     """Use the decorated kernel for contiguous float32 arrays and the reference for all others."""
 
     # Rates and step counts are float64 for every dtype of weights.
-    numbers = [name in ("lr", "step") for name in inspect.signature(fallback).parameters]
+    checked = [
+        p.annotation.startswith("Array") and p.name not in ("lr", "step")
+        for p in inspect.signature(fallback).parameters.values()
+    ]
 
     def decorate(fast: K) -> K:
         @wraps(fast)
         def kernel(*args: Any) -> Any:
-            for a, number in zip(args, numbers):
-                if isinstance(a, np.ndarray):
+            for a, check in zip(args, checked):
+                if check and isinstance(a, np.ndarray):
                     fits = a.dtype is FLOAT32 and a.flags.c_contiguous  # nearly always
-                    if not (fits or number or _fits(a)):
+                    if not (fits or _fits(a)):
                         return fallback(*args)
             return fast(*args)
 

@@ -43,7 +43,7 @@ class ResidualBlock(Module):
         """What the shortcut adds to F(x): x, its projection, or None in a plain block."""
         if not self.shortcut:
             return None
-        return self.downsample(x) if self.downsample else x
+        return x if self.downsample is None else self.downsample(x)
 
     def forward(self, x: Any) -> Tensor:
         return self.branch(x, residual=self.carried(x), relu=True)
