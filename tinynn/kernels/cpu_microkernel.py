@@ -129,8 +129,10 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, kind: str) -> None:
             counts = [build.sub(columns, INT(v * tile.lanes)) for v in range(tile.vectors)]
             masks = [emit.first_lanes(count) for count in counts] * rows
             nowhere = ir.Constant(masks[0].type, [0] * tile.lanes)
+            # Nothing is read where a mask is false, but slowly if there is no memory.
+            other = build.select(adds, emit.pointer(added), c)
             for place, value, old, mask in zip(
-                places(c), over_pairs.carried, places(emit.pointer(added)), masks, strict=True
+                places(c), over_pairs.carried, places(other), masks, strict=True
             ):
                 numbers = emit.load_masked(old, build.select(adds, mask, nowhere))
                 emit.store_masked(build.fadd(value, numbers), place, mask)
