@@ -56,6 +56,21 @@ def test_no_register_is_spilled(build: Any, finished: dict[Any, Future[Finished]
     assert set(spilled) == {"0"}, log
 
 
+@pytest.mark.parametrize("path", sorted(SOURCES.glob("*.cu")), ids=lambda path: path.stem)
+def test_a_source_s_lines_keep_their_file_and_number(path: Path) -> None:
+    file, number, included = Path(), 0, []
+    for line in source(path.stem).splitlines():
+        if place := re.fullmatch(r'#line (\d+) "(.*)"', line):
+            number, file = int(place[1]), Path(place[2])
+            included += [file] if number == 1 else []
+        else:
+            assert file.read_text("utf-8").splitlines()[number - 1] in (line, "#pragma once")
+            number += 1
+    assert (file, number - 1) == (path, len(path.read_text("utf-8").splitlines()))
+    assert sorted(included) == sorted(set(included))
+    assert SOURCES / "device.cuh" in included
+
+
 def find_nvrtc() -> Path | None:
     """NVIDIA's run-time compiler, from its wheel or a CUDA toolkit."""
     places = [Path(p, "nvidia") for p in sys.path] + [Path("/usr/local/cuda")]

@@ -7,8 +7,9 @@ a device array brings it along. The sources stand in `cuda/`, one file a theme.
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,22 +20,30 @@ from tinynn.kernels.reference import Array, namespace
 
 K = TypeVar("K", bound=Callable[..., Any])
 SOURCES = Path(__file__).with_name("cuda")
-INCLUDE = '#include "device.cuh"'
+INCLUDE = re.compile(r'#include "(\w+\.cuh)"')
 THREADS = 256  # of a block that works element by element
 MOST = 2**31 - 2**16  # elements; the kernels count with 32 bits
 
 
 @cache
 def source(name: str) -> str:
-    """`cuda/name.cu` with its header in place. CuPy keeps compiled kernels by their source, and
+    """`cuda/name.cu` with its headers in place. CuPy keeps compiled kernels by their source, and
     would not see a change in a file that is only included; #line keeps errors' lines right."""
-    header, code = (SOURCES / file for file in ("device.cuh", f"{name}.cu"))
-    before, after = code.read_text("utf-8").split(INCLUDE)
-    line = before.count("\n") + 1
-    return (
-        f'{before}#line 1 "{header}"\n{header.read_text("utf-8").replace("#pragma once", "")}'
-        f'#line {line} "{code}"\n{after}'
-    )
+    return "\n".join([*_in_place(SOURCES / f"{name}.cu", set()), ""])
+
+
+def _in_place(file: Path, included: set[Path]) -> Iterator[str]:
+    """A file's lines, in each header's place its own, once."""
+    if file in included:
+        return
+    included.add(file)
+    yield f'#line 1 "{file}"'
+    for number, line in enumerate(file.read_text("utf-8").splitlines(), 1):
+        if header := INCLUDE.fullmatch(line):
+            yield from _in_place(SOURCES / header[1], included)
+            yield f'#line {number + 1} "{file}"'
+        else:
+            yield line.replace("#pragma once", "")
 
 
 class CompileError(RuntimeError):
