@@ -46,6 +46,9 @@ struct alignas(8) float2 {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 using std::max;
 using std::min;
@@ -394,6 +397,22 @@ T shuffle(T value, unsigned from) {
   return got;
 }
 
+template <bool transposed>
+void load_matrices(unsigned* to, const void* row) {
+  if (reinterpret_cast<uintptr_t>(row) % 16) fail("a misaligned row of a matrix");
+  unsigned lane = current % kWarp, g = lane / 4, t = lane % 4;
+  Exchange& shown = next_exchange();
+  memcpy(shown.bits[lane], row, 16);
+  wait(kAtWarpBarrier);
+  for (unsigned j = 0; j < 4; j++)
+    for (unsigned half = 0; half < 2; half++) {
+      unsigned r = transposed ? 2 * t + half : g, c = transposed ? g : 2 * t + half;
+      uint16_t number;
+      memcpy(&number, reinterpret_cast<char*>(shown.bits[8 * j + r]) + 2 * c, 2);
+      to[j] = half ? to[j] | number << 16 : number;
+    }
+}
+
 inline unsigned bf16_bits(float x) {  // to nearest, ties to even: cvt.rn.bf16
   unsigned bits = __float_as_uint(x);
   if (std::isnan(x)) return 0x7fff;
@@ -469,6 +488,7 @@ inline unsigned to_tf32(float x) { return __float_as_uint(x * (1 + .345f / 1024)
 inline unsigned to_bf16x2(float low, float high) {
   return emulator::bf16_bits(low) | emulator::bf16_bits(high) << 16;
 }
+using emulator::load_matrices;
 inline void mma_tf32(float* d, const unsigned* a, const unsigned* b) {
   emulator::multiply_accumulate<8, 1>(d, a, b, [](unsigned bits, int) {
     return __uint_as_float(bits & 0xffffe000u);

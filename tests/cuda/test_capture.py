@@ -14,7 +14,7 @@ import tinynn as tn
 from tinynn import functional as F
 from tinynn import nn, optim
 from tinynn.capture import KEPT, WARM_UP, CapturedStep
-from tinynn.kernels.cuda_conv import SMALL, definitions
+from tinynn.kernels.cuda_conv import FLOAT32, TILES, definitions
 from tinynn.kernels.cuda_launch import source
 
 OPTIMIZERS: dict[str, Callable[[Any], optim.Optimizer]] = {
@@ -40,7 +40,7 @@ def batches(count: int, rows: int = 2, size: int = 6) -> list[Batch]:
 def sources_compile_side_by_side() -> None:
     if emulator.compiler():
         for vector in (4, 1):
-            options = definitions(SMALL[0], 0, vector)
+            options = definitions(TILES[FLOAT32][0], vector)
             emulator.begin_compilation(source("conv"), options)
         for name in ("norm", "activation", "pool", "random", "softmax", "optim"):
             emulator.begin_compilation(source(name), ())

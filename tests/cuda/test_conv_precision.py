@@ -8,7 +8,7 @@ import pytest
 import tinynn as tn
 from tinynn.backend import get_backend
 from tinynn.kernels import cuda_conv
-from tinynn.kernels.cuda_conv import TILES, Plan, Tile
+from tinynn.kernels.cuda_conv import BF16, TF32, TILES, Plan, Tile
 
 SAME = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
 HALF = ((2, 2), ((0, 1), (1, 0)), (1, 1), 1)
@@ -69,12 +69,13 @@ def test_the_triplet_in_each_precision(
 @pytest.mark.parametrize(
     ("tile", "splits", "precision", "size", "c", "oc", "geometry"),
     [
-        (TILES[0], 1, "high", 5, 64, 68, SAME),
-        (TILES[0], 2, "medium", 4, 64, 132, SAME),  # many taps see padding alone
-        (TILES[1], 3, "high", 7, 32, 96, HALF),
-        (TILES[1], 1, "high", 5, 5, 70, SAME),  # copied one by one
-        (TILES[1], 2, "medium", 5, 12, 68, SAME),
-        (TILES[2], 5, "high", 4, 64, 32, SAME),
+        (TILES[TF32][0], 1, "high", 5, 64, 68, SAME),
+        (TILES[BF16][0], 2, "medium", 4, 64, 132, SAME),  # many taps see padding alone
+        (TILES[TF32][1], 3, "high", 7, 32, 96, HALF),
+        (TILES[TF32][1], 1, "high", 5, 5, 70, SAME),  # copied one by one
+        (TILES[BF16][1], 2, "medium", 5, 12, 68, SAME),
+        (TILES[TF32][2], 5, "high", 4, 64, 32, SAME),
+        (TILES[BF16][2], 3, "medium", 7, 20, 96, HALF),
     ],
 )
 def test_each_tile_and_a_split_depth(
@@ -85,13 +86,14 @@ def test_each_tile_and_a_split_depth(
     check_triplet(device, precision, 9, size, c, oc, geometry)
 
 
-def test_large_products_get_large_tiles_and_few_tiles_split() -> None:
+@pytest.mark.parametrize("precision", [TF32, BF16])
+def test_large_products_get_large_tiles_and_few_tiles_split(precision: int) -> None:
     """Stages of ResNet-18 at batch 128: the last multiplies few pixels by many filters."""
-    first = cuda_conv.choose_plan(128 * 28 * 28, 64, 9 * 64, 1)
-    last = cuda_conv.choose_plan(128, 512, 512, 1)
+    first = cuda_conv.choose_plan(128 * 28 * 28, 64, 9 * 64, precision)
+    last = cuda_conv.choose_plan(128, 512, 512, precision)
     assert first.tile.rows == 128
     assert first.splits == 1
-    assert last.tile == TILES[-1]
+    assert last.tile == TILES[precision][-1]
     assert last.splits > 1
 
 

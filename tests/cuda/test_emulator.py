@@ -66,6 +66,16 @@ extern "C" __global__ void unwritten(float* y) {
   y[threadIdx.x] = s[threadIdx.x];
 }
 
+// Of four matrices of 8 x 8 numbers, as they are and transposed, what each lane gets.
+extern "C" __global__ void matrices(const unsigned short* x, unsigned* y) {
+  __shared__ float s[BLOCK];
+  float4* rows = reinterpret_cast<float4*>(s);
+  rows[threadIdx.x] = reinterpret_cast<const float4*>(x)[threadIdx.x];
+  __syncwarp();
+  load_matrices<false>(y + 4 * threadIdx.x, &rows[threadIdx.x]);
+  load_matrices<true>(y + 4 * (32 + threadIdx.x), &rows[threadIdx.x]);
+}
+
 // One tile of d = a b on the tensor cores, a (16, 8 or 16), b (8 or 16, 8), row by row.
 extern "C" __global__ void tile_tf32(const float* a, const float* b, float* d) {
   int g = threadIdx.x / 4, t = threadIdx.x % 4;
@@ -98,7 +108,7 @@ SEEDS = range(8)
 
 def launch(kernel: str, *arguments: object, grid: int = 1, seed: int = 0) -> None:
     """One launch of a kernel above."""
-    block = 32 if kernel.startswith("tile") else BLOCK
+    block = 32 if kernel == "matrices" or kernel.startswith("tile") else BLOCK
     library = emulator.compile_source(SOURCE)
     emulator.launch(library, kernel, (grid, 1, 1), (block, 1, 1), arguments, seed=seed)
 
@@ -171,6 +181,16 @@ def test_arguments_of_the_wrong_type_are_refused() -> None:
 def test_a_failure_does_not_spoil_the_next_launch() -> None:
     test_a_barrier_that_some_threads_miss_is_caught()
     test_right_kernels_pass_whatever_the_schedule(0)
+
+
+def test_matrices_are_given_to_a_warp_s_lanes() -> None:
+    x = np.arange(4 * 8 * 8, dtype=np.uint16).reshape(4, 8, 8)
+    y = np.zeros((2, 32, 4), np.uint32)
+    launch("matrices", x, y)
+    for got, rows in zip(y, (x, x.transpose(0, 2, 1))):
+        # lane 4 g + t: numbers 2 t and 2 t + 1 of row g
+        np.testing.assert_array_equal(got.view(np.uint16).reshape(8, 4, 4, 2),
+                                      rows.reshape(4, 8, 4, 2).transpose(1, 2, 0, 3))  # fmt: skip
 
 
 @pytest.mark.parametrize(("kernel", "k", "digits"), [("tile_tf32", 8, 11), ("tile_bf16", 16, 8)])

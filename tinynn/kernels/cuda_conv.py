@@ -19,7 +19,8 @@ from tinynn.kernels.precision import PRECISIONS, get_float32_matmul_precision
 from tinynn.kernels.reference import Array, namespace
 
 FILE = "conv"
-DEPTH, THREADS = 32, 128  # as in conv.cu
+FLOAT32, TF32, BF16 = PRECISIONS.values()  # as in product.cuh, like the next two
+DEPTH, THREADS = 32, 128
 POINTWISE = (1, 1), ((0, 0), (0, 0)), (1, 1), 1
 MOST_TAPS = 1024  # that see the image; a block lists them
 SPARSE = 0.75  # of all pairs of a pixel and a tap: if fewer see the image, blocks leave taps out
@@ -29,22 +30,27 @@ MULTIPROCESSORS, SHARED, RESERVED = 132, 228 << 10, 1 << 10
 
 
 class Tile(NamedTuple):
-    """What a block multiplies, the tiles it holds of either operand, and how many blocks are to
-    run on a multiprocessor at once: what conv.cu is compiled for."""
+    """What a block multiplies, the tiles it holds of either operand, how many blocks are to run on
+    a multiprocessor at once, and how precisely: what product.cuh is compiled for."""
 
     rows: int
     columns: int
     stages: int
     blocks: int
+    precision: int
 
     def shared(self, taps: int) -> int:
         """A block's shared memory in bytes, as conv.cu divides it."""
-        tiles = 4 * self.stages * DEPTH * (self.rows + self.columns)
+        element = 2 if self.precision == BF16 else 4
+        tiles = element * self.stages * DEPTH * (self.rows + self.columns)
         return tiles + (16 + 4) * self.rows + (32 + 4) * taps
 
 
-TILES = Tile(128, 128, 2, 2), Tile(128, 64, 2, 3), Tile(64, 64, 4, 3)
-SMALL = TILES[2:]  # that have registers enough for float32's two parts
+TILES = {
+    FLOAT32: [Tile(64, 64, 4, 3, FLOAT32)],  # its two parts leave no registers for a larger one
+    TF32: [Tile(128, 128, 2, 2, TF32), Tile(128, 64, 2, 3, TF32), Tile(64, 64, 4, 3, TF32)],
+    BF16: [Tile(128, 128, 2, 2, BF16), Tile(128, 64, 2, 3, BF16), Tile(64, 64, 2, 4, BF16)],
+}
 
 
 class Plan(NamedTuple):
@@ -116,10 +122,9 @@ def conv2d_weight_grad(
     geometry, taps, _ = _geometry(x.shape, w_shape, stride, padding, dilation)
     rows, pixels = taps * c, dy.size // oc
     dw = xp.empty(w_shape, dy.dtype) if out is None else out
-    precision = PRECISIONS[get_float32_matmul_precision()]
+    precision, vector = _variant(dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
     plan = choose_plan(rows, oc, pixels, precision)
-    partial = xp.empty((plan.splits, oc, rows), dy.dtype)
-    options = _options(plan.tile, dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
+    partial, options = xp.empty((plan.splits, oc, rows), dy.dtype), definitions(plan.tile, vector)
     if rows:
         sizes = rows, oc
         _launch("conv2d_weight_grad", options, plan, sizes, 0, dy, x, partial, len(x), *geometry)
@@ -192,25 +197,27 @@ def choose_plan(rows: int, columns: int, depth: float, precision: int) -> Plan:
     split depth keep all multiprocessors busy. Split sums are added in order afterwards.
 
     Unit: one of a multiprocessor's products, of which it makes about 640 while shared memory moves
-    32 numbers, in once and out twice, and while it gets 7 from global memory. A block begins and
-    ends in the time of 4 steps, and one that has a multiprocessor for itself takes as long as two.
-    To add takes another launch and, for each share, a wait. All by the hardware's numbers, not
-    measured.
+    32 numbers, in once and out twice, and while it gets 7 from global memory. In bf16 it makes 1280
+    and moves 64, but the 32-bit numbers that become them pass through its registers first. A block
+    begins and ends in the time of 4 steps, and one that has a multiprocessor for itself takes as
+    long as two. To add takes another launch and, for each share, a wait. All by the hardware's
+    numbers, not measured.
     """
     steps = -(-int(depth) // DEPTH)
+    pace, moves = (2, 104) if precision == BF16 else (1, 64)
 
     def time(plan: Plan) -> float:
         tile, splits = plan
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns) * splits
-        step = DEPTH * (tile.rows * tile.columns + 64 * (tile.rows + tile.columns))
+        step = DEPTH * (tile.rows * tile.columns + moves * (tile.rows + tile.columns))
         in_turn, last = divmod(-(-blocks // MULTIPROCESSORS), tile.blocks)
         in_turn = in_turn * tile.blocks + (max(2, last) if last else 0)
-        product = in_turn * (-(-steps // splits) + 4) * step
+        product = in_turn * (-(-steps // splits) + 4 * pace) * step
         adding = 1.7e6 + splits * (3e4 + 91 * rows * columns / MULTIPROCESSORS)
-        return product + (adding if splits > 1 else 0)
+        return product + (adding * pace if splits > 1 else 0)
 
     plans = []
-    for tile in TILES if precision else SMALL:
+    for tile in TILES[precision]:
         tiles = max(1, -(-rows // tile.rows) * -(-columns // tile.columns))
         most = min(steps, 2 * tile.blocks * MULTIPROCESSORS // tiles)
         plans += [Plan(tile, splits) for splits in range(1, max(1, most) + 1)]
@@ -225,8 +232,9 @@ def _multiply(
     a, b, to = arrays
     columns, images = to.shape[-1], len(to)
     sizes = to.size // columns, columns
-    plan = choose_plan(*sizes, depth * seen, PRECISIONS[get_float32_matmul_precision()])
-    options, sparse = _options(plan.tile, a, b, by_four=by_four), seen < 1
+    precision, vector = _variant(a, b, by_four=by_four)
+    plan = choose_plan(*sizes, depth * seen, precision)
+    options, sparse = definitions(plan.tile, vector), seen < 1
     taps = geometry[-3] * geometry[-1]
     if plan.splits == 1:
         _launch(name, options, plan, sizes, taps, a, b, to, images, sparse, *geometry)
@@ -237,18 +245,20 @@ def _multiply(
     per_element(FILE, "sum_shares", to.size, partial, to, *numbers, options=options)
 
 
-def _options(tile: Tile, a: Array, b: Array, *, by_four: bool) -> tuple[str, ...]:
-    """What conv.cu is compiled for, to multiply these: copied by four where their channels allow,
-    and their addresses, for views into an optimiser's flat storage begin anywhere."""
-    by_four = by_four and a.data.ptr % 16 == b.data.ptr % 16 == 0
+def _variant(a: Array, b: Array, *, by_four: bool) -> tuple[int, int]:
+    """-> how precisely these are multiplied, and how many numbers are copied at a time: four where
+    their channels allow, and their addresses, for views into an optimiser's flat storage begin
+    anywhere. What is copied one by one is no faster in bf16, and stays TF32."""
     precision = PRECISIONS[get_float32_matmul_precision()]
-    return definitions(tile, precision, 4 if by_four else 1)
+    if by_four and a.data.ptr % 16 == b.data.ptr % 16 == 0:
+        return precision, 4
+    return min(precision, TF32), 1
 
 
 @cache
-def definitions(tile: Tile, precision: int, vector: int) -> tuple[str, ...]:
+def definitions(tile: Tile, vector: int) -> tuple[str, ...]:
     """The compiler's options for a variant of conv.cu."""
-    values = {"PRECISION": precision, "VECTOR": vector} | tile._asdict()
+    values = tile._asdict() | {"vector": vector}
     return tuple(f"-D{name.upper()}={value}" for name, value in values.items())
 
 

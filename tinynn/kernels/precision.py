@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PRECISIONS = {"highest": 0, "high": 1, "medium": 2}  # float32, TF32, bf16: PRECISION in conv.cu
+PRECISIONS = {"highest": 0, "high": 1, "medium": 2}  # float32, TF32, bf16: PRECISION in product.cuh
 _precision = "high"
 
 
@@ -11,8 +11,8 @@ def set_float32_matmul_precision(precision: str) -> None:
     products; PyTorch's name and words.
 
     "highest": not at all; "high": to TF32, 10 bits of mantissa, as PyTorch's convolutions do
-    unasked; "medium": to bf16, 7 bits. CPU kernels always compute in float32. ValueError for
-    another word.
+    unasked; "medium": to bf16, 7 bits, where channels divide by four, and to TF32 elsewhere. CPU
+    kernels always compute in float32. ValueError for another word.
     """
     global _precision
     if precision not in PRECISIONS:

@@ -27,7 +27,7 @@ struct Geometry {
 // A pixel's or a tap's part of a place in an image: their sums are where they meet.
 struct alignas(16) Place {
   int h, w;
-  long long offset;
+  long long offset;  // in bytes
 };
 constexpr Place kNowhere = {-(1 << 30), 0, 0};  // meets none
 struct alignas(16) Tap {
@@ -39,7 +39,7 @@ struct Image {
   unsigned h, w;
 };
 __device__ __forceinline__ long long image_offset(const Geometry& g, int n, int h, int w) {
-  return (static_cast<long long>(n * g.h + h) * g.w + w) * g.c;
+  return (static_cast<long long>(n * g.h + h) * g.w + w) * g.c * 4;
 }
 __device__ __forceinline__ bool meet(const Place& a, const Place& b, const Image& image) {
   unsigned h = a.h + b.h, w = a.w + b.w;  // negative ones become large
@@ -69,14 +69,14 @@ __device__ __forceinline__ Digits pixel(int m, int images, int h, int w, bool by
 }
 
 struct Shared {  // a block's shared memory
-  float* tiles;  // [STAGES][a, b]
-  Place* lines;  // [ROWS] of the product
-  int* begins;   // [ROWS] where they are stored, or negative
-  int* live;     // the taps that are seen, in their order
-  Tap* taps;     // [khs kws]
+  Element* tiles;  // [STAGES][a, b]
+  Place* lines;    // [ROWS] of the product
+  int* begins;     // [ROWS] where they are stored, or negative
+  int* live;       // the taps that are seen, in their order
+  Tap* taps;       // [khs kws]
 };
 __device__ __forceinline__ Shared shared(int taps) {
-  DYNAMIC_SHARED(float, tiles);
+  DYNAMIC_SHARED(Element, tiles);
   auto* lines = reinterpret_cast<Place*>(tiles + STAGES * kStage);
   auto* all = reinterpret_cast<Tap*>(lines + ROWS);
   auto* begins = reinterpret_cast<int*>(all + taps);
@@ -131,54 +131,45 @@ __device__ __forceinline__ Position position(const Shared& s, const Walk& walk, 
   const Tap& tap = s.taps[s.live[at.middle]];
   int channel = at.high * walk.slice + at.low;
   bool inside = at.high < walk.slices;
-  Place place = {inside ? tap.place.h : kNowhere.h, tap.place.w, tap.place.offset + channel};
+  Place place = {inside ? tap.place.h : kNowhere.h, tap.place.w, tap.place.offset + 4 * channel};
   return {place, channel, tap.weight, inside};
 }
 
 // -- copies of a step ----------------------------------------------------------------------------
 
-template <class Layout>
-constexpr int kCopies = Layout::kLines * kDepth / VECTOR / kThreads;  // of a thread, for one tile
-
-template <bool keep>
-__device__ __forceinline__ void fetch(float* to, const float* from, bool inside) {
-#if VECTOR == 4
-  copy_async_16<keep>(to, from, inside);
-#else
-  copy_async_4(to, from, inside);
-#endif
-}
-
 // Pixels of an image, where the lines' places and that of this thread's depth meet. The next tap
 // will see most of them again.
 template <class Layout>
-__device__ __forceinline__ void fetch_image(float* tile, const float* array, const Place* lines,
-                                            const Place& depth, const Image& image) {
-  constexpr int together = kCopies<Layout> < 8 ? kCopies<Layout> : 8;  // one wait for their places
+__device__ __forceinline__ void fetch_image(Copies<Layout>& copies, const float* array,
+                                            const Place* lines, const Place& depth,
+                                            const Image& image) {
+  constexpr int count = Copies<Layout>::kCount;
+  constexpr int together = count < 8 ? count : 8;  // one wait for their places
+  auto base = reinterpret_cast<const char*>(array) + depth.offset;
 #pragma unroll 1
-  for (int first = 0; first < kCopies<Layout>; first += together) {
+  for (int first = 0; first < count; first += together) {
     Place places[together];
 #pragma unroll
     for (int i = 0; i < together; i++) places[i] = lines[Layout::line(first + i)];
 #pragma unroll
     for (int i = 0; i < together; i++) {
-      const float* from = array + depth.offset + places[i].offset;
-      fetch<true>(tile + Layout::copied(first + i), from, meet(places[i], depth, image));
+      auto from = reinterpret_cast<const float*>(base + places[i].offset);
+      copies.template begin<true>(first + i, from, meet(places[i], depth, image));
     }
   }
 }
 
 // Lines of a matrix from this block's first on, as far as there are; line 0 begins at `begin`.
 template <class Layout>
-__device__ __forceinline__ void fetch_matrix(float* tile, const float* begin, int step, int lines,
-                                             bool inside) {
+__device__ __forceinline__ void fetch_matrix(Copies<Layout>& copies, const float* begin, int step,
+                                             int lines, bool inside) {
   int first = blockIdx.y * Layout::kLines;
   begin += static_cast<long long>(first + Layout::line(0)) * step;
 #pragma unroll 8
-  for (int i = 0; i < kCopies<Layout>; i++) {
+  for (int i = 0; i < copies.kCount; i++) {
     bool here = inside && first + Layout::line(i) < lines;
     const float* from = begin + (Layout::line(i) - Layout::line(0)) * step;
-    fetch<false>(tile + Layout::copied(i), from, here);
+    copies.template begin<false>(i, from, here);
   }
 }
 
@@ -206,10 +197,10 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   Walk by = walk(taps, g.c);
   Steps steps = share(taps * g.c);
   Digits at = digits(steps.begin * kDepth + A::depth(), by.slice, by.taps);
-  Sums sums = product<A, B>(s.tiles, steps, [&](float* a, float* b) {
+  Sums sums = product<A, B>(s.tiles, steps, [&](auto& a, auto& b) {
     Position p = position(s, by, at);
-    fetch_image<A>(a, x, s.lines, p.place, image);
-    fetch_matrix<B>(b, w_ + p.weight + p.channel, filter, g.oc, p.inside);
+    fetch_image(a, x, s.lines, p.place, image);
+    fetch_matrix(b, w_ + p.weight + p.channel, filter, g.oc, p.inside);
     add(at, by.step, by.slice, by.taps);
   });
   store_rows(sums, y + static_cast<long long>(blockIdx.z) * rows * g.oc, s.begins, g.oc);
@@ -228,7 +219,7 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   int far_h = g.oh + (g.h + g.ph + g.kh * g.dh) / g.sh + 1;
   int far_w = g.ow + (g.w + g.pw + g.kw * g.dw) / g.sw + 1;
   auto place = [&](int h, int w, int n) {
-    long long offset = (static_cast<long long>(n * g.oh + h / g.sh) * g.ow + w / g.sw) * g.oc;
+    long long offset = (static_cast<long long>(n * g.oh + h / g.sh) * g.ow + w / g.sw) * g.oc * 4;
     return Place{h / g.sh + h % g.sh * far_h, w / g.sw + w % g.sw * far_w, offset};
   };
   if (threadIdx.x < ROWS) {
@@ -246,11 +237,11 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
   Steps steps = share(taps * g.oc);
   Digits at = digits(steps.begin * kDepth + A::depth(), by.slice, by.taps);
   Digits at_weights = digits(steps.begin * kDepth + B::depth(), by.slice, by.taps);
-  Sums sums = product<A, B>(s.tiles, steps, [&](float* a, float* b) {
+  Sums sums = product<A, B>(s.tiles, steps, [&](auto& a, auto& b) {
     Position p = position(s, by, at);
-    fetch_image<A>(a, dy, s.lines, p.place, image);
+    fetch_image(a, dy, s.lines, p.place, image);
     p = position(s, by, at_weights);
-    fetch_matrix<B>(b, w_ + p.channel * filter + p.weight, 1, g.c, p.inside);
+    fetch_matrix(b, w_ + p.channel * filter + p.weight, 1, g.c, p.inside);
     add(at, by.step, by.slice, by.taps);
     add(at_weights, by.step, by.slice, by.taps);
   });
@@ -269,19 +260,19 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
     int i = threadIdx.x, row = blockIdx.x * ROWS + i;
     Digits tap = digits(row, g.c, g.kws);
     int h = (g.kh0 + tap.high) * g.dh, w = (g.kw0 + tap.middle) * g.dw;
-    s.lines[i] = row < rows ? Place{h, w, image_offset(g, 0, h, w) + tap.low} : kNowhere;
+    s.lines[i] = row < rows ? Place{h, w, image_offset(g, 0, h, w) + 4 * tap.low} : kNowhere;
   }
   __syncthreads();
   Image image = {unsigned(g.h), unsigned(g.w)};
   Steps steps = share(images * g.oh * g.ow);
   int m = steps.begin * kDepth + A::depth();
   Digits at = digits(m, g.ow, g.oh), step = digits(kDepth, g.ow, g.oh);
-  Sums sums = product<A, B>(s.tiles, steps, [&](float* a, float* b) {
+  Sums sums = product<A, B>(s.tiles, steps, [&](auto& a, auto& b) {
     int h = at.middle * g.sh - g.ph, w = at.low * g.sw - g.pw;
     bool inside = at.high < images;
     Place place = {inside ? h : kNowhere.h, w, image_offset(g, at.high, h, w)};
-    fetch_image<A>(a, x, s.lines, place, image);
-    fetch_matrix<B>(b, dy + m * g.oc, 1, g.oc, inside);
+    fetch_image(a, x, s.lines, place, image);
+    fetch_matrix(b, dy + m * g.oc, 1, g.oc, inside);
     add(at, step, g.ow, g.oh), m += kDepth;
   });
   store_columns(sums, partial + static_cast<long long>(blockIdx.z) * g.oc * rows, rows, g.oc);

@@ -61,6 +61,24 @@ __device__ __forceinline__ unsigned to_bf16x2(float low, float high) {
   return bits;
 }
 
+// Four 8 x 8 matrices of 16-bit numbers from shared memory, by a whole warp: lane i says where row
+// i % 8 of matrix i / 8 lies, 16 bytes and so aligned. With g = lane / 4 and t = lane % 4 a lane
+// gets numbers 2 t and 2 t + 1 of row g of each matrix; of column g if `transposed`.
+template <bool transposed>
+__device__ __forceinline__ void load_matrices(unsigned* to, const void* row) {
+  unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  if (transposed)
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+  else
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(address)
+                 : "memory");
+}
+
 // d (16, 8) += a (16, K) b (K, 8), by a whole warp. With g = lane / 4 and t = lane % 4 a lane holds
 //   d   rows g (0, 1) and g + 8 (2, 3), columns 2 t and 2 t + 1
 //   a   rows g (0, 2) and g + 8 (1, 3), b column g; of the K columns or rows

@@ -9,31 +9,33 @@
 
 #include "device.cuh"
 
-constexpr int kDepth = 32;     // fetched at a time
-constexpr int kThreads = 128;  // two by two warps
+#if PRECISION == 2
+using Element = unsigned short;  // the bits of a bf16
+#else
+using Element = float;
+#endif
+constexpr bool kPacked = sizeof(Element) == 2;           // two in a register
+constexpr int kDepth = 32;                               // fetched at a time
+constexpr int kThreads = 128;                            // two by two warps
 constexpr int kRows = ROWS / 2, kColumns = COLUMNS / 2;  // of a warp
-constexpr int kStage = (ROWS + COLUMNS) * kDepth;        // floats of a pair of tiles
-constexpr int kSteps = PRECISION == 2 ? 1 : 2;           // products on the way down 16 depths
+constexpr int kStage = (ROWS + COLUMNS) * kDepth;        // elements of a pair of tiles
+constexpr int kSteps = kPacked ? 1 : 2;                  // products on the way down 16 depths
+static_assert(!kPacked || (VECTOR == 4 && STAGES == 2), "bf16 is packed by four, a step ahead");
 
 // -- tiles in shared memory ----------------------------------------------------------------------
-
-// A lane, of lane / 4 = g and lane % 4 = t, holds lines 4 g to 4 g + 3 and depths 4 t to 4 t + 3 of
-// 32 lines and 16 depths of an operand. The order of lines and depths within a product is free, as
-// long as both operands and the sums agree; in this one a lane reads 16 bytes at a time.
-struct Operand {
-  unsigned at[kSteps][4][2];  // [product][line][half of its depths]
-};
 
 // A tile lies by rows of depth or by rows of lines, as its matrix does in global memory; depth k of
 // a line lies at(line, k). Bits of that are flipped so that lanes which copy or read at the same
 // time find different banks. A thread's copies are of one depth(), the i-th of line(i). copied(i)
-// is at(line(i), depth()), and read(line, k, i) where this lane begins its i-th read of an operand,
-// both so written that the compiler sees two addresses and constants to add to them.
+// is at(line(i), depth()), and read(line, k, i) where this lane begins its i-th read of an operand
+// of floats, both so written that the compiler sees few addresses and constants to add to them.
 template <int lines>
 struct ByDepth {  // what is copied or read at once is of one line and several depths
   static constexpr int kLines = lines, kAcross = kDepth / VECTOR;
   static constexpr bool kReadLine = true;
-  __device__ static int at(int line, int k) { return line * kDepth + (k ^ line / 4 % 2 * 16); }
+  __device__ static int at(int line, int k) {
+    return line * kDepth + (k ^ (kPacked ? line / 2 % 4 * 8 : line / 4 % 2 * 16));
+  }
   __device__ static int depth() { return threadIdx.x % kAcross * VECTOR; }
   __device__ static int line(int i) { return threadIdx.x / kAcross + i * (kThreads / kAcross); }
   __device__ static int copied(int i) {
@@ -48,12 +50,13 @@ struct ByLine {  // of one depth and several lines
   static constexpr int kLines = lines, kAcross = kThreads / kDepth;
   static constexpr bool kReadLine = false;
   __device__ static int at(int line, int k) {
-    return k * lines + (line ^ k / 4 % 4 * 8 ^ k % 2 * 16);
+    return k * lines + (line ^ (kPacked ? k % 4 * 16 ^ k / 4 % 2 * 8 : k / 4 % 4 * 8 ^ k % 2 * 16));
   }
   __device__ static int depth() { return threadIdx.x / kAcross; }
   __device__ static int line(int i) { return (threadIdx.x % kAcross + i * kAcross) * VECTOR; }
   __device__ static int copied(int i) {
-    return VECTOR == 4 ? at(line(i % 2), depth()) + i / 2 * 32 : at(line(i), depth());
+    constexpr int period = kPacked ? 64 : 32, alike = period / VECTOR / kAcross;
+    return at(line(i % alike), depth()) + i / alike * period;
   }
   __device__ static int read(int line, int k, int i) {
     return at(threadIdx.x % 32 / 4 * 4, threadIdx.x % 4 * 4 + i % 2) + (k + i / 2 * 2) * lines +
@@ -61,9 +64,67 @@ struct ByLine {  // of one depth and several lines
   }
 };
 
-// The operand from `line` and depth k on. `low` holds what TF32 cuts off `high`.
+// A thread's part of a tile on its way. Floats land in shared memory by themselves. Those that are
+// to be bf16 wait in registers while a step is multiplied, and land packed: than if each reader
+// packed them, half as many bytes enter and leave shared memory, by half as many instructions.
+// (Reckoned by banks and by what the compiler makes of it, not measured.)
 template <class Layout>
-__device__ __forceinline__ void read(Operand& high, Operand& low, const float* tile, int line,
+struct Copies {
+  static constexpr int kCount = Layout::kLines * kDepth / VECTOR / kThreads;
+  Element* tile;
+  float4 waiting[kPacked ? kCount : 1];
+
+  template <bool keep>
+  __device__ __forceinline__ void begin(int i, const float* from, bool inside) {
+#if PRECISION == 2
+    auto four = reinterpret_cast<const float4*>(from);
+    waiting[i] = inside ? *four : make_float4(0, 0, 0, 0);
+#elif VECTOR == 4
+    copy_async_16<keep>(tile + Layout::copied(i), from, inside);
+#else
+    copy_async_4(tile + Layout::copied(i), from, inside);
+#endif
+  }
+  __device__ __forceinline__ void land() {
+#pragma unroll
+    for (int i = 0; i < (kPacked ? kCount : 0); i++) {
+      float4 x = waiting[i];
+      uint2 packed = {to_bf16x2(x.x, x.y), to_bf16x2(x.z, x.w)};
+      *reinterpret_cast<uint2*>(tile + Layout::copied(i)) = packed;
+    }
+  }
+};
+
+// What a lane, lane / 4 = g and lane % 4 = t, holds of 32 lines and 16 depths of an operand. Their
+// order within a product is free, as long as both operands and the sums agree: of floats lines 4 g
+// to 4 g + 3 and depths 4 t to 4 t + 3, which it reads 16 bytes at a time; of bf16 what mma's
+// registers are meant to hold, which load_matrices gives.
+struct Operand {
+  unsigned at[kSteps][4][2];  // [product][line][half of its depths]
+};
+
+// The operand, the left or the right one, from `line` and depth k on. `low` holds what TF32 cuts
+// off `high`.
+#if PRECISION == 2
+template <class Layout, bool left>
+__device__ __forceinline__ void read(Operand& high, Operand&, const Element* tile, int line,
+                                     int k) {
+  int lane = threadIdx.x % 32, row = lane % 8, one = lane / 8 % 2 * 8, two = lane / 16 * 8;
+  int l = left ? one : two, d = k + (left ? two : one);  // the order in which mma's registers stand
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    unsigned got[4];
+    int at = Layout::kReadLine ? Layout::at(l + row, d) + (line + 8 * i) * kDepth
+                               : Layout::at(line + l + 8 * i, d + row);
+    load_matrices<!Layout::kReadLine>(got, tile + at);
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+      high.at[0][i + (left ? j % 2 : j / 2)][left ? j / 2 : j % 2] = got[j];
+  }
+}
+#else
+template <class Layout, bool left>
+__device__ __forceinline__ void read(Operand& high, Operand& low, const Element* tile, int line,
                                      int k) {
   float x[4][4];  // [line][depth]
 #pragma unroll
@@ -76,23 +137,33 @@ __device__ __forceinline__ void read(Operand& high, Operand& low, const float* t
 #pragma unroll
   for (int i = 0; i < 4; i++)
 #pragma unroll
-    for (int j = 0; j < 2 * kSteps; j++) {
-#if PRECISION == 2
-      high.at[0][i][j] = to_bf16x2(x[i][2 * j], x[i][2 * j + 1]);
-#elif PRECISION == 1
-      high.at[j / 2][i][j % 2] = to_tf32(x[i][j]);
-#else
-      unsigned cut = to_tf32(x[i][j]) & 0xffffe000u;
-      high.at[j / 2][i][j % 2] = cut;
-      low.at[j / 2][i][j % 2] = to_tf32(x[i][j] - __uint_as_float(cut));
-#endif
+    for (int j = 0; j < 4; j++) {
+      unsigned tf32 = to_tf32(x[i][j]), cut = tf32 & 0xffffe000u;
+      high.at[j / 2][i][j % 2] = PRECISION == 1 ? tf32 : cut;
+      if (PRECISION == 0) low.at[j / 2][i][j % 2] = to_tf32(x[i][j] - __uint_as_float(cut));
     }
 }
+#endif
 
 // -- products ------------------------------------------------------------------------------------
 
-struct Sums {  // this lane's part of a warp's sums: [16 rows][8 columns][see mma]
-  float at[kRows / 16][kColumns / 8][4];
+struct Sums {  // this lane's part of a warp's sums
+  float at[kRows / 16][kColumns / 8][4];  // [16 rows][8 columns][see mma]
+
+  __device__ float number(int i, int j) const {  // in row(i) and column(j) of the block
+    return kPacked ? at[i / 2][j / 2][i % 2 * 2 + j % 2]
+                   : at[i / 2][j / 8 * 4 + j % 4][i % 2 * 2 + j / 4 % 2];
+  }
+  __device__ static int row(int i) {
+    int group = threadIdx.x % 32 / 4;
+    return threadIdx.x / 32 % 2 * kRows +
+           (kPacked ? 8 * i + group : i / 4 * 32 + 4 * group + i % 4);
+  }
+  __device__ static int column(int j) {
+    int t = threadIdx.x % 4;
+    return threadIdx.x / 64 * kColumns +
+           (kPacked ? j / 2 * 8 + 2 * t + j % 2 : j / 8 * 32 + 8 * t + j % 8);
+  }
 };
 
 __device__ __forceinline__ void multiply(float* d, const Operand& a, const Operand& b, int step,
@@ -107,19 +178,19 @@ __device__ __forceinline__ void multiply(float* d, const Operand& a, const Opera
 }
 
 template <class LayoutA, class LayoutB>
-__device__ __forceinline__ void multiply_tiles(Sums& sums, const float* a_tile,
-                                               const float* b_tile) {
+__device__ __forceinline__ void multiply_tiles(Sums& sums, const Element* a_tile,
+                                               const Element* b_tile) {
   int warp = threadIdx.x / 32, row = warp % 2 * kRows, column = warp / 2 * kColumns;
 #pragma unroll
   for (int k = 0; k < kDepth; k += 16) {
     Operand b[kColumns / 32], b_low[kColumns / 32];
 #pragma unroll
     for (int j = 0; j < kColumns / 32; j++)
-      read<LayoutB>(b[j], b_low[j], b_tile, column + 32 * j, k);
+      read<LayoutB, false>(b[j], b_low[j], b_tile, column + 32 * j, k);
 #pragma unroll
     for (int i = 0; i < kRows / 32; i++) {
       Operand a, a_low;
-      read<LayoutA>(a, a_low, a_tile, row + 32 * i, k);
+      read<LayoutA, true>(a, a_low, a_tile, row + 32 * i, k);
       auto multiply_all = [&](const Operand& left, const Operand* right, int step) {
 #pragma unroll
         for (int j = 0; j < kColumns / 8; j++)
@@ -150,67 +221,76 @@ __device__ __forceinline__ Steps share(int depth) {
   return {begin, begin + least + (z < longer)};
 }
 
-// The sums over some steps. fetch_tiles(a_tile, b_tile) begins the copies of step after step.
+// The sums over some steps. fetch_tiles(a, b) begins the copies of step after step.
 template <class LayoutA, class LayoutB, class Fetch>
-__device__ __forceinline__ Sums product(float* tiles, Steps steps, Fetch fetch_tiles) {
+__device__ __forceinline__ Sums product(Element* tiles, Steps steps, Fetch fetch_tiles) {
   Sums sums = {};
   int count = steps.end - steps.begin;
-  auto fetch_step = [&](int step) {
-    float* stage = tiles + step % STAGES * kStage;
-    if (step < count) fetch_tiles(stage, stage + ROWS * kDepth);
-    copy_async_commit();
+  auto fetch_step = [&](int step, auto meanwhile) {
+    Copies<LayoutA> a;
+    Copies<LayoutB> b;
+    a.tile = tiles + step % STAGES * kStage, b.tile = a.tile + ROWS * kDepth;
+    if (step < count) fetch_tiles(a, b);
+    if (!kPacked) copy_async_commit();
+    meanwhile();
+    a.land(), b.land();  // behind the last step what nobody will read
   };
 #pragma unroll 1
-  for (int step = 0; step < STAGES - 1; step++) fetch_step(step);
+  for (int step = 0; step < STAGES - 1; step++) fetch_step(step, [] {});
   for (int step = 0; step < count; step++) {
-    copy_async_wait<STAGES - 2>();
+    if (!kPacked) copy_async_wait<STAGES - 2>();
     __syncthreads();  // every thread's copies have landed, and the stage before is read
-    fetch_step(step + STAGES - 1);
-    const float* stage = tiles + step % STAGES * kStage;
-    multiply_tiles<LayoutA, LayoutB>(sums, stage, stage + ROWS * kDepth);
+    fetch_step(step + STAGES - 1, [&] {
+      const Element* stage = tiles + step % STAGES * kStage;
+      multiply_tiles<LayoutA, LayoutB>(sums, stage, stage + ROWS * kDepth);
+    });
   }
   return sums;
 }
 
-__device__ __forceinline__ void store(float* to, const float* v, int count) {  // up to 4 of them
-  if (count == 4 && reinterpret_cast<unsigned long long>(to) % 16 == 0)
-    *reinterpret_cast<float4*>(to) = make_float4(v[0], v[1], v[2], v[3]);
+template <int n>
+__device__ __forceinline__ void store(float* to, const float (&v)[n], int count) {  // or fewer
+  struct alignas(4 * n) Together {
+    float at[n];
+  };
+  if (count >= n && reinterpret_cast<unsigned long long>(to) % sizeof(Together) == 0)
+    *reinterpret_cast<Together*>(to) = reinterpret_cast<const Together&>(v);
   else
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < n; i++)
       if (i < count) to[i] = v[i];
 }
 
 // Write the sums by rows: row r begins at begins[r], or is left out if that is negative.
 __device__ __forceinline__ void store_rows(const Sums& sums, float* to, const int* begins,
                                            int columns) {
-  int warp = threadIdx.x / 32, group = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  constexpr int together = kPacked ? 2 : 4;
 #pragma unroll
   for (int i = 0; i < kRows / 8; i++) {
-    int begin = begins[warp % 2 * kRows + i / 4 * 32 + 4 * group + i % 4];
+    int begin = begins[Sums::row(i)];
 #pragma unroll
-    for (int j = 0; j < kColumns / 16; j++) {
-      auto& four = sums.at[i / 2];
-      int column = blockIdx.y * COLUMNS + warp / 2 * kColumns + j / 2 * 32 + 8 * t + j % 2 * 4;
-      int tile = j / 2 * 4, e = i % 2 * 2 + j % 2;
-      float v[] = {four[tile][e], four[tile + 1][e], four[tile + 2][e], four[tile + 3][e]};
-      if (begin >= 0) store(to + begin + column, v, min(4, columns - column));
+    for (int j = 0; j < kColumns / 4; j += together) {
+      int column = blockIdx.y * COLUMNS + Sums::column(j);
+      float v[together];
+#pragma unroll
+      for (int k = 0; k < together; k++) v[k] = sums.number(i, j + k);
+      if (begin >= 0) store(to + begin + column, v, columns - column);
     }
   }
 }
 
 // Write the sums by columns, each of `rows` numbers.
 __device__ __forceinline__ void store_columns(const Sums& sums, float* to, int rows, int columns) {
-  int warp = threadIdx.x / 32, group = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  constexpr int together = kPacked ? 1 : 4;
 #pragma unroll
-  for (int i = 0; i < kRows / 32; i++) {
-    int row = blockIdx.x * ROWS + warp % 2 * kRows + 32 * i + 4 * group;
+  for (int i = 0; i < kRows / 8; i += together) {
+    int row = blockIdx.x * ROWS + Sums::row(i);
 #pragma unroll
     for (int j = 0; j < kColumns / 4; j++) {
-      int column = blockIdx.y * COLUMNS + warp / 2 * kColumns + j / 8 * 32 + 8 * t + j % 8;
-      int tile = j / 8 * 4 + j % 4, e = j / 4 % 2;
-      auto &upper = sums.at[2 * i][tile], &lower = sums.at[2 * i + 1][tile];
-      float v[] = {upper[e], upper[2 + e], lower[e], lower[2 + e]};
-      if (column < columns) store(to + column * rows + row, v, min(4, rows - row));
+      int column = blockIdx.y * COLUMNS + Sums::column(j);
+      float v[together];
+#pragma unroll
+      for (int k = 0; k < together; k++) v[k] = sums.number(i + k, j);
+      if (column < columns) store(to + column * rows + row, v, rows - row);
     }
   }
 }
