@@ -90,6 +90,11 @@ class Backend:
         get = getattr(array, "get", None)  # device arrays are fetched by name, never by accident
         return get() if get is not None else np.array(array)
 
+    def at_hand(self, values: Any) -> np.ndarray | None:
+        """`values` as a NumPy array, to look at; None for an array that lies on a device, since
+        the host would wait there for all that is still to be computed."""
+        return None if self.has_device and self.owns(values) else np.asarray(values)
+
     def generator(self, seed: int | None = None) -> Any:
         """A random generator of this backend's array library."""
         return self.xp.random.default_rng(seed)

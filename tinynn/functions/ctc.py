@@ -38,55 +38,58 @@ class CTCLoss(Function):
         return xp.where(xp.isinf(losses), 0, values) if self.zero_infinity else values
 
 
-def at_hand(given: Any) -> Array:
-    """An array of the host where it is given there, so that it can be looked at; of the backend
-    otherwise: those of a device are not looked at, for the host would wait."""
+def as_array(given: Any) -> Array:
+    """An array where it is given: of the host, so that its values are at hand, or of a device."""
     if isinstance(given, Tensor):
         return given.data
     return given if current_backend().owns(given) else np.asarray(given)
 
 
-def check_lengths(name: str, lengths: Array, count: int, most: int, what: str) -> Array:
-    """The lengths as integers (N,). ValueError unless there is one a sample, from 0 to `most`."""
+def check_lengths(name: str, lengths: Array, count: int, most: int, what: str) -> None:
+    """ValueError unless there is an integer for each sample, if at hand from 0 to `most`."""
     if lengths.dtype.kind not in "iu" or lengths.ndim > 1 or lengths.size != count:
         raise ValueError(
             f"ctc_loss: {name} are {lengths.dtype} {lengths.shape}, expected {count} integers, "
             "one for each sample"
         )
-    lengths = lengths.reshape(-1).astype("int64")
-    if not isinstance(lengths, np.ndarray):
-        return namespace(lengths).clip(lengths, 0, most)
-    wrong = (lengths < 0) | (lengths > most)
+    values = current_backend().at_hand(lengths)
+    if values is None:
+        return
+    values = values.reshape(-1)
+    wrong = (values < 0) | (values > most)
     if wrong.any():
         n = int(wrong.argmax())
+        raise ValueError(f"ctc_loss: {name}[{n}] is {int(values[n])}, expected 0 to {most}, {what}")
+
+
+def in_range(lengths: Array, most: int) -> Array:
+    """Lengths (N,) in int64, from 0 to `most`."""
+    return namespace(lengths).clip(lengths.reshape(-1).astype("int64"), 0, most)
+
+
+def check_labels(labels: Array, wrong: Array, classes: int, blank: int) -> None:
+    """ValueError for a label that is wrong, if they are at hand."""
+    values = current_backend().at_hand(wrong)
+    if values is not None and values.any():
+        n, s = divmod(int(values.argmax()), values.shape[1])
         raise ValueError(
-            f"ctc_loss: {name}[{n}] is {int(lengths[n])}, expected 0 to {most}, {what}"
+            f"ctc_loss: label {s} of sample {n} is {int(labels[n, s])}, expected a class, 0 to "
+            f"{classes - 1}, other than the blank {blank}"
         )
-    return lengths
 
 
-def padded_labels(targets: Array, lengths: Array, classes: int, blank: int) -> Array:
-    """Labels, in rows (N, S) or one after the other, as rows with blanks behind their ends.
-
-    ValueError for a label that is no class, or is the blank; on a device it becomes a blank.
-    """
-    xp, looked_at = namespace(lengths), isinstance(lengths, np.ndarray)
-    longest = (lengths.max() if lengths.size else 0) if looked_at else targets.shape[-1]
+def padded_labels(
+    targets: Array, lengths: Array, longest: int, classes: int, blank: int
+) -> tuple[Array, Array]:
+    """Labels, in rows (N, S) or one after the other, as rows (N, longest) with blanks behind their
+    ends; and which of them are no classes, or are the blank."""
+    xp = namespace(lengths)
     inside = xp.arange(longest) < lengths[:, None]  # (N, longest)
     joined = targets.ndim == 1
     begins = lengths.cumsum() - lengths if joined else xp.arange(len(targets)) * targets.shape[1]
     place = xp.minimum(begins[:, None] + xp.arange(longest), targets.size - 1)
     labels = xp.where(inside, targets.reshape(-1)[place].astype("int64"), blank)
-    wrong = inside & ((labels < 0) | (labels >= classes) | (labels == blank))
-    if not looked_at:
-        return xp.where(wrong, blank, labels)
-    if wrong.any():
-        n, s = divmod(int(wrong.argmax()), int(longest))
-        raise ValueError(
-            f"ctc_loss: label {s} of sample {n} is {int(labels[n, s])}, expected a class, 0 to "
-            f"{classes - 1}, other than the blank {blank}"
-        )
-    return labels
+    return labels, inside & ((labels < 0) | (labels >= classes) | (labels == blank))
 
 
 def ctc_loss(
@@ -108,11 +111,12 @@ def ctc_loss(
     A labelling that needs more steps than there are (labels + equal neighbours) has loss inf; with
     `zero_infinity` loss and gradient 0. The gradient is the derivative by each log-probability;
     PyTorch adds exp(log_probs) to it, which vanishes behind log_softmax. Labels and lengths that
-    lie on a device are not checked there.
+    lie on a device are not looked at: there a length is brought into its range, and a label that is
+    no class counts as a blank.
     Source: Graves et al. 2006.
     """
     check_reduction("ctc_loss", reduction)
-    x, labels = as_tensor(log_probs), at_hand(targets)
+    x, labels = as_tensor(log_probs), as_array(targets)
     single = x.ndim == 2
     if x.ndim not in (2, 3) or 0 in x.shape:
         raise ValueError(f"ctc_loss: log_probs must be (T, N, C) or (T, C), not {x.shape}")
@@ -126,26 +130,26 @@ def ctc_loss(
             f"ctc_loss: targets are {labels.dtype} {labels.shape}, expected integers ({count}, S) "
             "or all labels one after the other"
         )
-    most = labels.shape[-1]
-    inputs, lengths = at_hand(input_lengths), at_hand(target_lengths)
-    inputs = check_lengths("input_lengths", inputs, count, steps, f"the steps of {x.shape}")
-    lengths = check_lengths(
-        "target_lengths", lengths, count, most, f"the labels in targets {labels.shape}"
-    )
-    total = int(lengths.sum()) if isinstance(lengths, np.ndarray) else most
+    backend, most = current_backend(), labels.shape[-1]
+    inputs, lengths = as_array(input_lengths), as_array(target_lengths)
+    check_lengths("input_lengths", inputs, count, steps, f"the steps of {x.shape}")
+    check_lengths("target_lengths", lengths, count, most, f"the labels in targets {labels.shape}")
+    known = backend.at_hand(lengths)
+    total, longest = (most, most) if known is None else (int(known.sum()), int(known.max()))
     if labels.shape not in ((total,), (count, most)):
         raise ValueError(
             f"ctc_loss: targets are {labels.shape}, expected ({count}, S) or ({total},), the sum "
             "of target_lengths"
         )
-    asarray = current_backend().asarray
-    if not (isinstance(labels, np.ndarray) and isinstance(lengths, np.ndarray)):
-        labels, lengths = asarray(labels), asarray(lengths)
-    padded = padded_labels(labels, lengths, classes, blank)
-    labelling = asarray(padded), asarray(inputs), asarray(lengths)
+    if namespace(labels) is not namespace(lengths):
+        labels, lengths = backend.asarray(labels), backend.asarray(lengths)
+    inputs, lengths = in_range(inputs, steps), in_range(lengths, most)
+    padded, wrong = padded_labels(labels, lengths, longest, classes, blank)
+    check_labels(padded, wrong, classes, blank)
+    padded = namespace(padded).where(wrong, blank, padded)
+    labelling = tuple(map(backend.asarray, (padded, inputs, lengths)))
     batch = reshape(x, (steps, 1, classes)) if single else x
     losses = CTCLoss(labelling, blank, zero_infinity)(batch)
     if reduction == "mean":
-        xp = current_backend().xp
-        losses = losses / Tensor(xp.maximum(labelling[2], 1).astype(x.dtype))
+        losses = losses / Tensor(backend.xp.maximum(labelling[2], 1).astype(x.dtype))
     return reduce_loss(reshape(losses, ()) if single else losses, reduction)

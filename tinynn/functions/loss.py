@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from tinynn.autograd import Function
 from tinynn.backend import Array, current_backend
 from tinynn.functions.activation import relu
@@ -83,11 +81,10 @@ def check_labels(
     no class gives a wrong loss.
     """
     classes = scores.shape[-1]
-    plain = isinstance(given, (np.ndarray, list, tuple))
-    labels = (np.asarray(given) if plain else target.data).reshape(-1)
-    on_device = not isinstance(labels, np.ndarray)
-    if on_device or not labels.size or (labels.min() >= 0 and labels.max() < classes):
+    labels = current_backend().at_hand(given.data if isinstance(given, Tensor) else given)
+    if labels is None or not labels.size or (labels.min() >= 0 and labels.max() < classes):
         return target.data.reshape(-1)
+    labels = labels.reshape(-1)
     wrong = (labels < 0) | (labels >= classes)
     if ignore_index is not None:
         wrong &= labels != ignore_index
