@@ -473,6 +473,12 @@ def update_adadelta(draw: Draw) -> Arguments:
     return [*weights(draw, 2), 0.9, 1e-6, draw.choice([0.0, 0.1])]
 
 
+@cases(ELEMENTWISE)
+def update_average(draw: Draw) -> Arguments:
+    shape = draw.choice([(1,), (3, 2), (1000,)])
+    return [draw.normal(*shape), draw.normal(*shape), draw.choice([1.0, 0.5, 0.001])]
+
+
 @cases(PRODUCT)
 def interpolate(draw: Draw) -> Arguments:
     n, c = draw.integer(1, 3), draw.integer(1, 5)

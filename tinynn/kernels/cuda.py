@@ -65,4 +65,5 @@ KERNELS: dict[str, Any] = {
     "update_rmsprop": cuda_optim.update_rmsprop,
     "update_adagrad": cuda_optim.update_adagrad,
     "update_adadelta": cuda_optim.update_adadelta,
+    "update_average": cuda_optim.update_average,
 }

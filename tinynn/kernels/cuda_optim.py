@@ -110,3 +110,9 @@ def update_adadelta(
         FILE, "update_adadelta", w.size, w, dw, square, delta, lr, int32(w.size), float32(rho),
         float32(1 - rho), float32(eps), float32(weight_decay),
     )  # fmt: skip
+
+
+@drop_in(reference_optim.update_average)
+def update_average(average: Array, x: Array, share: float) -> None:
+    """Drop-in for reference_optim.update_average."""
+    per_element(FILE, "update_average", x.size, average, x, int32(x.size), float32(share))

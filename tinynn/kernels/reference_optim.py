@@ -139,3 +139,9 @@ def update_adadelta(
     d = sqrt(delta + eps) / sqrt(square + eps) * g
     delta[...] = rho * delta + (1 - rho) * (d * d)
     w -= lr.astype(w.dtype) * d
+
+
+@kernel
+def update_average(average: Array, x: Array, share: float) -> None:
+    """average <- average + share (x - average), whatever their shape."""
+    average += share * (x - average)

@@ -24,6 +24,7 @@ class EMA:
     def __init__(self, model: Module, decay: float = 0.999):
         if not 0 <= decay < 1:
             raise ValueError(f"EMA: decay must be in [0, 1), not {decay}")
+        self.backend = current_backend()
         self.model, self.decay, self.updates = model, decay, 0
         self.averages = {name: t.data.copy() for name, t in model.named_tensors()}
 
@@ -34,7 +35,7 @@ class EMA:
         for name, tensor in self.model.named_tensors():
             average = self.averages[name]
             if tensor.dtype.kind == "f":
-                average += (1 - decay) * (tensor.data - average)
+                self.backend.update_average(average, tensor.data, 1 - decay)
             else:
                 average[...] = tensor.data
 
@@ -62,7 +63,7 @@ class EMA:
 
     def state_dict(self) -> dict[str, Any]:
         """The averages and the number of updates, as NumPy copies."""
-        averages = {k: current_backend().to_numpy(v) for k, v in self.averages.items()}
+        averages = {k: self.backend.to_numpy(v) for k, v in self.averages.items()}
         return {**averages, "updates": np.array(self.updates)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -76,5 +77,5 @@ class EMA:
         if problems:
             raise ValueError("EMA: the state is of another model: " + "; ".join(problems))
         for name, average in self.averages.items():
-            average[...] = current_backend().asarray(state[name], average.dtype)
+            average[...] = self.backend.asarray(state[name], average.dtype)
         self.updates = int(state["updates"])

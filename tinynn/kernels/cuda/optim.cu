@@ -75,3 +75,8 @@ extern "C" __global__ void update_adadelta(float* w, const float* dw, float* squ
   delta[i] = rho * delta[i] + one_minus_rho * (d * d);
   w[i] -= static_cast<float>(lr[0]) * d;
 }
+
+extern "C" __global__ void update_average(float* average, const float* x, int n, float share) {
+  ELEMENT(n);
+  average[i] += share * (x[i] - average[i]);
+}
