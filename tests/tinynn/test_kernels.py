@@ -328,6 +328,15 @@ def label_cross_entropy_grad(draw: Draw) -> Arguments:
     return [draw.normal(len(logits)), logits, labels, *statistics, *options]
 
 
+@cases(ELEMENTWISE)
+def mean_over_labels(draw: Draw) -> Arguments:
+    m = draw.choice([1, 20, 700])
+    labels = draw.rng.integers(0, 3, m)
+    ignored = draw.choice([-100, 2, 3])
+    labels[0] = 0
+    return [np.where(labels == ignored, 0, draw.positive(m)), labels, ignored]
+
+
 @cases(RECURRENT)
 def ctc_loss(draw: Draw) -> Arguments:
     t, n, s = draw.integer(1, 12), draw.choice([1, 3, 40]), draw.integer(0, 5)

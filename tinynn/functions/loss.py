@@ -46,11 +46,11 @@ class LabelCrossEntropy(Function):
         self.save(logits, self.labels, top, total)
         if self.reduction == "none":
             return losses
-        xp = namespace(logits)
-        self.divisor: Any = 1
-        if self.reduction == "mean":  # a count that stays on the device: int() would wait for it
-            self.divisor = (self.labels != self.options[0]).sum().astype(losses.dtype)
-        return xp.asarray(losses.sum() / self.divisor)
+        if self.reduction == "sum":
+            self.divisor: Any = 1
+            return namespace(logits).asarray(losses.sum())
+        loss, self.divisor = self.kernels.mean_over_labels(losses, self.labels, self.options[0])
+        return loss
 
     def backward(self, dy: Array) -> Array:
         logits, *statistics = self.saved

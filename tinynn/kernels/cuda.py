@@ -54,6 +54,7 @@ KERNELS: dict[str, Any] = {
     "dropout": cuda_activation.dropout,
     "label_cross_entropy": cuda_softmax.label_cross_entropy,
     "label_cross_entropy_grad": cuda_softmax.label_cross_entropy_grad,
+    "mean_over_labels": cuda_softmax.mean_over_labels,
     "ctc_loss": cuda_ctc.ctc_loss,
     "ctc_loss_grad": cuda_ctc.ctc_loss_grad,
     "rnn": cuda_rnn.rnn,

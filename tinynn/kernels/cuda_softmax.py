@@ -1,4 +1,5 @@
-"""CUDA drop-ins for softmax cross-entropy: one launch for the loss, one for its gradient."""
+"""CUDA drop-ins for softmax cross-entropy: one launch for the losses, one for
+their mean, one for the gradient."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from tinynn.kernels.reference import Array, namespace
 
 FILE = "softmax"
 WARP, WARPS = 32, 4  # lanes for a row, rows for a block
+THREADS = 256  # of the one block that takes a mean, as in softmax.cu
+MOST_LOSSES = 1 << 16  # of which one block takes it
 
 
 @drop_in(reference.label_cross_entropy)
@@ -45,3 +48,16 @@ def label_cross_entropy_grad(
         dlogits, int32(logits.size), classes, np.int64(ignore_index), float32(label_smoothing),
     )  # fmt: skip
     return dlogits
+
+
+@drop_in(reference.mean_over_labels)
+def mean_over_labels(losses: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+    """Drop-in for reference.mean_over_labels: one launch for five, always in the same order."""
+    if losses.size > MOST_LOSSES:
+        return reference.mean_over_labels(losses, labels, ignore_index)
+    xp = namespace(losses)
+    mean, count = xp.empty((), losses.dtype), xp.empty((), losses.dtype)
+    sizes = int32(losses.size), np.int64(ignore_index)
+    given = losses, labels.astype(np.int64, copy=False), mean, count, *sizes
+    kernel(xp, FILE, "mean_over_labels")((1,), (THREADS,), given)
+    return mean, count

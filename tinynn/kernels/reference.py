@@ -696,6 +696,17 @@ def label_cross_entropy_grad(
     return xp.where(counts[:, None], dlosses[:, None] * (p - target), 0)
 
 
+@kernel
+def mean_over_labels(losses: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
+    """The mean of the losses (M,) whose labels are not to be ignored; and how many these are.
+
+    The others are 0. Both stay where the losses lie: the host would wait for an `int`.
+    """
+    xp = namespace(losses)
+    count = xp.asarray((labels != ignore_index).sum(), losses.dtype)
+    return xp.asarray(losses.sum() / count), count
+
+
 def label_target(
     logits: Array, labels: Array, ignore_index: int, label_smoothing: float
 ) -> tuple[Array, Array]:

@@ -1,13 +1,14 @@
-// Softmax cross-entropy of integer labels: one warp for each row of logits.
+// Softmax cross-entropy of integer labels: one warp for each row of logits. And the mean over rows.
 #include "device.cuh"
 
-constexpr int kWarp = 32;
+constexpr int kWarp = 32, kThreads = 256;
 
 __device__ __forceinline__ float warp_max(float x) {
   for (int mask = kWarp / 2; mask; mask /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, mask));
   return x;
 }
-__device__ __forceinline__ float warp_sum(float x) {
+template <class T>
+__device__ __forceinline__ T warp_sum(T x) {
   for (int mask = kWarp / 2; mask; mask /= 2) x += __shfl_xor_sync(~0u, x, mask);
   return x;
 }
@@ -51,4 +52,24 @@ extern "C" __global__ void label_cross_entropy_grad(const float* dlosses, const 
   float target = (i % classes == label) * (1 - smoothing) + smoothing / classes;
   float p = expf(logits[i] - top[row]) / total[row];
   dlogits[i] = label == ignore_index ? 0 : dlosses[row] * (p - target);
+}
+
+// The mean of the losses whose labels count, and their count, by one block of kThreads.
+extern "C" __global__ void mean_over_labels(const float* losses, const long long* labels,
+                                            float* mean, float* count, int rows,
+                                            long long ignore_index) {
+  __shared__ double sums[kThreads / kWarp], counts[kThreads / kWarp];
+  double sum = 0, counted = 0;
+  for (int i = threadIdx.x; i < rows; i += kThreads) {
+    sum += losses[i];
+    counted += labels[i] != ignore_index;
+  }
+  sum = warp_sum(sum), counted = warp_sum(counted);
+  int warp = threadIdx.x / kWarp;
+  if (threadIdx.x % kWarp == 0) sums[warp] = sum, counts[warp] = counted;
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  for (int i = 1; i < kThreads / kWarp; i++) sum += sums[i], counted += counts[i];
+  *mean = static_cast<float>(sum / counted);
+  *count = static_cast<float>(counted);
 }
