@@ -31,6 +31,7 @@ KERNELS: dict[str, Any] = {
     "avg_pool2d_grad": cuda_pool.avg_pool2d_grad,
     "global_avg_pool2d": cuda_pool.global_avg_pool2d,
     "global_avg_pool2d_grad": cuda_pool.global_avg_pool2d_grad,
+    "mul_grad": cuda_pool.mul_grad,
     "batch_norm": cuda_norm.batch_norm,
     "update_running_statistics": cuda_norm.update_running_statistics,
     "batch_norm_grad": cuda_norm.batch_norm_grad,

@@ -1,4 +1,7 @@
-"""CUDA drop-ins for pooling: one launch each, and gradients that are gathered, not scattered."""
+"""CUDA drop-ins for pooling: one launch each, and gradients that are gathered, not scattered.
+
+And for another sum over an image's pixels, the gradient of a factor of its channels.
+"""
 
 from __future__ import annotations
 
@@ -108,3 +111,16 @@ def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
     sizes = int32(dx.size), int32(x_shape[1] * x_shape[2]), int32(x_shape[3])
     per_element(FILE, "global_avg_pool2d_grad", dx.size, dy, dx, *sizes)
     return dx
+
+
+@drop_in(reference.mul_grad)
+def mul_grad(dy: Array, other: Array, shape: tuple[int, ...]) -> Array:
+    """Drop-in for reference.mul_grad where a factor (N, 1, 1, C) scales the channels of images, as
+    squeeze-and-excitation does: the products are summed as they are made."""
+    n, c = dy.shape[0], dy.shape[-1]
+    if shape != (n, 1, 1, c) or getattr(other, "shape", ()) != dy.shape:
+        return reference.mul_grad(dy, other, shape)
+    total = namespace(dy).empty(shape, dy.dtype)
+    sizes = int32(total.size), int32(dy.size // total.size), int32(c)
+    per_element(FILE, "sum_products", total.size, dy, other, total, *sizes)
+    return total

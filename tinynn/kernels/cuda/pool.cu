@@ -109,3 +109,14 @@ extern "C" __global__ void global_avg_pool2d_grad(const float* dy, float* dx, in
   ELEMENT(n);
   dx[i] = dy[i / c / area * c + i % c] / area;
 }
+
+extern "C" __global__ void sum_products(const float* a, const float* b, float* y, int n, int area,
+                                        int c) {
+  ELEMENT(n);  // of the output (N, C)
+  double sum = 0;
+  for (int pixel = 0; pixel < area; pixel++) {
+    int at = (i / c * area + pixel) * c + i % c;
+    sum += a[at] * b[at];
+  }
+  y[i] = static_cast<float>(sum);
+}
