@@ -30,6 +30,12 @@ struct alignas(16) Place {
   long long offset;  // in bytes
 };
 constexpr Place kNowhere = {-(1 << 30), 0, 0};  // meets none
+__device__ __forceinline__ Place read(const Place* from) {  // at once; else it is read in halves
+  struct alignas(16) Whole {
+    long long place, offset;
+  } whole = *reinterpret_cast<const Whole*>(from);
+  return {int(whole.place), int(whole.place >> 32), whole.offset};
+}
 struct alignas(16) Tap {
   Place place;
   int weight;  // where the tap begins in a filter
@@ -150,7 +156,7 @@ __device__ __forceinline__ void fetch_image(Copies<Layout>& copies, const float*
   for (int first = 0; first < count; first += together) {
     Place places[together];
 #pragma unroll
-    for (int i = 0; i < together; i++) places[i] = lines[Layout::line(first + i)];
+    for (int i = 0; i < together; i++) places[i] = read(lines + Layout::line(first + i));
 #pragma unroll
     for (int i = 0; i < together; i++) {
       auto from = reinterpret_cast<const float*>(base + places[i].offset);
