@@ -189,6 +189,7 @@ def times(found: dict[str, Any]) -> list[str]:
 SECTIONS: dict[str, Callable[[Any], Sequence[str]]] = {
     "real": photographs,
     "desk": desks,
+    "singles": steps("Pictures of one digit"),
     "writers": writers,
     "steps": steps("One step left out or replaced, on the real photographs"),
     "drawn": steps("One step left out or replaced, on photographs drawn from MNIST's test digits"),

@@ -4,8 +4,8 @@ Every part is measured by itself, so that `--parts` can renew one and keep the r
 `time` (a 12-megapixel photograph step by step, peak memory, the command from a cold start), `drawn`
 (steps left out or replaced, on photographs drawn from MNIST's test digits), `preparation` (ways to
 28x28), `blank` (pages without numbers), and of the labelled photographs of `--photos FOLDER` `real`
-(what is read, by writer), `desk` (sheets to be found on a desk), `steps`, `altered` and `writers`
-(parameters chosen without each writer).
+(what is read, by writer), `desk` (sheets to be found on a desk), `singles` (pictures of one digit),
+`steps`, `altered` and `writers` (parameters chosen without each writer).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 from benchmarks import photo_steps
 from benchmarks.photo_page import tables
 from benchmarks.photo_preparation import preparations
+from benchmarks.photo_singles import singles
 from hwr import command, data
 from hwr.errors import UserError
 from hwr.files import write_atomic
@@ -44,7 +45,7 @@ RESULTS = Path("benchmarks/results/photos")
 TWELVE = (4000, 3000)
 PREPARED = 2000  # digits
 SHOWN = Scene(rows=(6, 7, 5), digit=56, desk=True, ruling="lines", shadow=0.45, turn_deg=6)
-OF_PHOTOS = ("real", "desk", "steps", "altered", "writers")
+OF_PHOTOS = ("real", "desk", "singles", "steps", "altered", "writers")
 Part = Callable[[Reader, argparse.Namespace], Any]
 
 
@@ -167,6 +168,11 @@ def alterations(reader: Reader, args: argparse.Namespace) -> Any:
     return photo_steps.altered(reader, photo_steps.real(args.photos))
 
 
+def single(reader: Reader, args: argparse.Namespace) -> Any:
+    """Pictures of one digit each."""
+    return singles(reader, photo_steps.real(args.photos))
+
+
 def writers(reader: Reader, args: argparse.Namespace) -> Any:
     """Parameters chosen on all writers but one, and what is read of that one."""
     rows = photo_steps.settings(reader, photo_steps.real(args.photos), photo_steps.GRID)
@@ -189,9 +195,9 @@ def without_photos(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 PARTS: dict[str, Part] = {
-    "real": photographs, "desk": desks, "writers": writers, "steps": stepwise, "drawn": ablated,
-    "preparation": prepared, "altered": alterations, "blank": blanks, "pictures": pictures,
-    "time": timed,
+    "real": photographs, "desk": desks, "singles": single, "writers": writers, "steps": stepwise,
+    "drawn": ablated, "preparation": prepared, "altered": alterations, "blank": blanks,
+    "pictures": pictures, "time": timed,
 }  # fmt: skip
 
 

@@ -207,7 +207,7 @@ def scaled(photo: Image, outline: NDArray[np.int32] | None, longest: int, p: Par
             top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
     part, mask = photo[top:bottom, left:right], mask[top:bottom, left:right]
     h, w = part.shape[:2]
-    scale = min(longest / max(h, w), p.enlarge)
+    scale = min(longest / ((1 + 2 * p.frame) * max(h, w)), p.enlarge)
     size = max(LEAST_SIDE, round(scale * w)), max(LEAST_SIDE, round(scale * h))
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     image = np.asarray(cv2.resize(part, size, interpolation=how), np.uint8)
@@ -215,5 +215,20 @@ def scaled(photo: Image, outline: NDArray[np.int32] | None, longest: int, p: Par
     if outline is not None and mask.any():  # the desk must not disturb the background's estimate
         image[mask == 0] = np.median(image[mask > 0], 0)
     x, y = size[0] / w, size[1] / h
-    to_view = np.array([[x, 0, -x * left], [0, y, -y * top], [0, 0, 1]], float)
+    around = round(p.frame * max(size))
+    if around:
+        image, mask = framed(image, mask, around, p)
+    to_view = np.array([[x, 0, around - x * left], [0, y, around - y * top], [0, 0, 1]], float)
     return View(image, mask, to_view, outline is not None, outline is None)
+
+
+def framed(image: Image, mask: Image, around: int, p: Parameters) -> tuple[Image, Image]:
+    """A picture in the middle of more of its paper, which is not part of the page."""
+    import cv2
+
+    sides = 4 * (around,)
+    paper = cv2.medianBlur(image, odd(p.frame_smooth * min(image.shape[:2])))
+    paper = cv2.copyMakeBorder(paper, *sides, cv2.BORDER_REPLICATE)
+    paper[around:-around, around:-around] = image
+    mask = cv2.copyMakeBorder(mask, *sides, cv2.BORDER_CONSTANT, value=0)
+    return np.asarray(paper, np.uint8), np.asarray(mask, np.uint8)

@@ -22,6 +22,11 @@ class Parameters:
     fewest: int = 50  # pixels, to take a median or a threshold of
     most: int = 200_000  # pixels; of more, every so many are looked at
 
+    # frame: paper put around a picture, as around one that holds hardly more than a digit
+    frame: float = 0.0  # of its longer side
+    frame_few: float = 1.0  # the same where fewer digits than `supported` are read without
+    frame_smooth: float = 0.33  # of its shorter side, for its paper's colour: wider than strokes
+
     # halftone: a picture of black and white dots
     dots: float = (
         0.01  # of its pixels that are unlike all four around them: no scan of ink has more

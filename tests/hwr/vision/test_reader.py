@@ -102,6 +102,19 @@ def test_numbers_are_read_beside_words(reader: Reader, mnist_test: Dataset) -> N
     assert read == [line["text"] for line in reader.read(drawn.image)["lines"]]
 
 
+def test_a_picture_of_one_digit_is_read(reader: Reader, mnist_test: Dataset) -> None:
+    right, overlaps = 0, []
+    for image, label in zip(mnist_test.images[:20, :, :, 0], mnist_test.labels):
+        large = 255 - cv2.resize(image, None, fx=10, fy=10, interpolation=cv2.INTER_CUBIC)
+        lines = reader.read(large[..., None].repeat(3, 2))["lines"]
+        if [line["text"] for line in lines] == [str(label)]:
+            right += 1
+            box = lines[0]["digits"][0]["box"]
+            overlaps.append(overlap(tuple(box), cv2.boundingRect(255 - large)))
+    assert right >= 17
+    assert np.median(overlaps) > 0.7
+
+
 def test_a_halftone_reads_as_the_photograph_does(
     reader: Reader, seen: Callable[[str], Seen]
 ) -> None:
