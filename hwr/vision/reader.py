@@ -120,7 +120,7 @@ class Reader:
         seen = self.examine_page(photo, p, clock)
         if not seen.marks.view.is_whole:  # a sheet that goes on outside, or a lit part of a page?
             seen = max(seen, self.examine_page(photo, replace(p, page=False), clock), key=certain)
-        if p.frame_few and certain(seen) < p.supported and not seen.marks.view.is_sheet:
+        if p.frame_few and certain(seen) < p.supported:
             # A digit or two, cut out closely: too large for what is known of a page's ink.
             alone = replace(p, page=False, frame=p.frame_few)
             framed = self.examine_page(photo, alone, clock)
