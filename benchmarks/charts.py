@@ -47,8 +47,7 @@ def step(figure: Any, rows: Rows) -> None:
     axes.set_xlim(0, axes.get_xlim()[1] * 1.18)
     axes.set_xlabel("time of a step / PyTorch's (shorter is faster)" if compared else "time")
     axes.set_title("A step of each work, turn by turn in one run", loc="left", fontsize=11)
-    below = -0.75 / (0.2 + 0.42 * len(rows))  # inches, of the axes' height
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncols=3, frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
 
 def gpu_step(figure: Any, rows: Rows) -> None:

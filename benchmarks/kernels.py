@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def others(weights: int = 11_172_810) -> list[Call]:
-    """Calls that no step of a ResNet makes: the activations, and SGD on as many weights."""
+    """Calls that no step of a ResNet makes: sums, activations, and SGD on as many weights."""
     x, flat, one = ArrayOf((128, 14, 14, 64)), ArrayOf((weights,)), ArrayOf((1,), "float64")
-    calls = []
+    calls = [Call("add", (("a", x), ("b", x)), (x,))]
     for name in ("relu", "sigmoid", "tanh", "silu", "gelu"):
         inputs = "dy x" if name in ("silu", "gelu") else "dy y"
         more = [("approximate", "none")] if name == "gelu" else []

@@ -90,7 +90,12 @@ def conv_gradient(case: Case, x: Tensor, w: Tensor, wanted: list[bool]) -> Step:
 
 @op("conv2d_input_grad")
 def conv2d_input_grad(case: Case) -> Step:
-    return conv_gradient(case, case.nchw(case.options["x_shape"]), case["w"], [True, False, False])
+    x = case.nchw(case.options["x_shape"])
+    gradient = conv_gradient(case, x, case["w"], [True, False, False])
+    if "residual" not in case.tensors:
+        return gradient
+    residual = case["residual"]
+    return lambda: (gradient()[0].add_(residual), None, None)
 
 
 @op("conv2d_weight_grad")
@@ -229,6 +234,12 @@ def label_cross_entropy_grad(case: Case) -> Step:
     (logits,) = wanting(case["logits"])
     loss = F.cross_entropy(logits, case["labels"], reduction="none")
     return gradient(loss, [logits], case["dlosses"])
+
+
+@op("mean_over_labels")
+def mean_over_labels(case: Case) -> Step:
+    losses, labels, ignored = case["losses"], case["labels"], case.options["ignore_index"]
+    return lambda: losses.sum() / (labels != ignored).sum()
 
 
 @op("update_sgd")

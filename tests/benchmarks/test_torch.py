@@ -22,8 +22,8 @@ WORK = replace(WORKS["resnet18-7x7"], batch=6, options=SMALL)
 MLP = replace(WORKS["mlp"], batch=8)
 SAME = (  # the others draw what our kernels are given (the ReLU's output), or return nothing
     "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "matmul", "max_pool2d", "batch_norm",
-    "global_avg_pool2d", "global_avg_pool2d_grad", "column_sum", "add",
-    "label_cross_entropy", "label_cross_entropy_grad",
+    "global_avg_pool2d", "global_avg_pool2d_grad", "column_sum",
+    "label_cross_entropy", "label_cross_entropy_grad", "mean_over_labels",
 )  # fmt: skip
 
 
