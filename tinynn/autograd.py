@@ -118,14 +118,16 @@ class Function:
         """The gradient that input i has so far, by a shortcut for example, or None.
 
         Whoever takes it adds it to the gradient that `backward` returns for that input, as some
-        kernels can while they write. It is not to be changed: others may hold it.
+        kernels can while they write; what is not contiguous, they could not, so it is not given.
+        It is not to be changed: others may hold it.
         """
         edge = self.edges[i]
         if not isinstance(edge, Function):
             return None
         taken = self.pending.get(edge)
-        if taken is not None:
-            self.pending[edge] = None
+        if taken is None or not taken.flags.c_contiguous:
+            return None
+        self.pending[edge] = None
         return taken
 
     @property

@@ -20,6 +20,7 @@ from tinynn.kernels import (
     cpu_direct_weights,
     cpu_dot_conv,
     cpu_winograd,
+    cpu_winograd_weights,
     reference,
 )
 from tinynn.kernels.cpu_direct_conv import axes_of
@@ -79,7 +80,7 @@ def poisoned_scratch(monkeypatch):
         memory = np.full(count + 16, np.nan, np.float32)
         return memory[-memory.ctypes.data // 4 % 16 :]
 
-    for module in (cpu_direct_conv, cpu_direct_weights, cpu_winograd):
+    for module in (cpu_direct_conv, cpu_direct_weights, cpu_winograd, cpu_winograd_weights):
         monkeypatch.setattr(module, "scratch", scratch)
 
 
@@ -205,7 +206,7 @@ def test_winograd(tile: Tile, samples, size, panels, padding):
     y.check(cpu_winograd.conv2d(x, w, *axes, tile))
     dx.check(cpu_winograd.conv2d_input_grad(dy, w, *axes, tile))
     dx.plus(x).check(cpu_winograd.conv2d_input_grad(dy, w, *axes, tile, residual=x))
-    dw.check(cpu_winograd.conv2d_weight_grad(dy, x, *axes, tile))
+    dw.check(cpu_winograd_weights.conv2d_weight_grad(dy, x, *axes, tile))
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,9 @@ def test_weight_gradient_of_a_large_batch_is_accurate(method):
     """100,352 products a number: blocks are added as wholes, so errors stay near 1e-6."""
     x, dy = random(128, 28, 28, 32), random(128, 28, 28, 32, seed=1)
     axes = axes_of(x.shape, (32, 3, 3, 32), (1, 1), ((1, 1), (1, 1)), (1, 1))
-    grad = {"direct": cpu_direct_weights, "winograd": cpu_winograd}[method].conv2d_weight_grad
+    grad = {"direct": cpu_direct_weights, "winograd": cpu_winograd_weights}[
+        method
+    ].conv2d_weight_grad
     dw = grad(dy, x, *axes)
     inner = dy.astype(np.float64).reshape(-1, 32).T @ x.astype(np.float64).reshape(-1, 32)
     error = np.linalg.norm(dw[:, 1, 1] - inner) / np.linalg.norm(inner)

@@ -1,9 +1,10 @@
 """Drop-in convolution and matrix product for float32 on the CPU: which method does what.
 
-Direct (`cpu_direct_conv`, `cpu_direct_weights`), Winograd (`cpu_winograd`) or dot products
-(`cpu_dot_conv`), by the shape; depthwise (`cpu_depthwise`) if every channel is a group, else group
-by group; float64 is left to the reference. No BLAS: its threads go on spinning after each call and
-take the cores from the next kernel. The same number of threads gives the same results bit for bit.
+Direct (`cpu_direct_conv`, `cpu_direct_weights`), Winograd (`cpu_winograd`, `cpu_winograd_weights`)
+or dot products (`cpu_dot_conv`), by the shape; depthwise (`cpu_depthwise`) if every channel is a
+group, else group by group; float64 is left to the reference. No BLAS: its threads go on spinning
+after each call and take the cores from the next kernel. The same number of threads gives the same
+results bit for bit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tinynn.kernels import (
     cpu_direct_weights,
     cpu_dot_conv,
     cpu_winograd,
+    cpu_winograd_weights,
     reference,
 )
 from tinynn.kernels.cpu_arithmetic import add
@@ -133,8 +135,9 @@ def choose(
         if dots:
             return cpu_dot_conv, reason
     winograd, reason = cpu_winograd.worthwhile(*axes, channels, x_shape[0], tile.width)
-    direct = cpu_direct_weights if kernel == "conv2d_weight_grad" else cpu_direct_conv
-    return cpu_winograd if winograd else direct, reason
+    if kernel == "conv2d_weight_grad":
+        return cpu_winograd_weights if winograd else cpu_direct_weights, reason
+    return cpu_winograd if winograd else cpu_direct_conv, reason
 
 
 def split(array: Array, axis: int, groups: int) -> list[Array]:

@@ -40,7 +40,8 @@ def job_type(fields: str) -> np.dtype:
 
 @cache
 def _version() -> str:
-    names = "cpu_parallel.py", "cpu_llvm.py", "cpu_microkernel.py", "cpu_loops.py"
+    parts = "parallel", "llvm", "microkernel", "loops", "winograd"
+    names = [f"cpu_{part}.py" for part in parts]
     files = [Path(__file__).with_name(name) for name in names]
     return "version_" + hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
 
