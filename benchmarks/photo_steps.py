@@ -36,7 +36,7 @@ ABLATIONS: dict[str, Changes] = {
     "20-box centred by box, not by mass": {"normalise": "box"},
     "no cuts inside components": {"cuts": False},
     "one component a digit": {"pieces": 1},
-    "adaptive 51,15": {"threshold": "adaptive"},
+    "adaptive mean": {"threshold": "adaptive"},
     "global Otsu": {"threshold": "otsu"},
     "Sauvola": {"threshold": "sauvola"},
     "no levelling of lines": {"skew_deg": 90.0},
