@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hwr.vision.photograph import Image
 
-LONGEST = 1600  # pixels of the picture
+SHORTEST, LONGEST = 200, 1600  # pixels of the picture's longer side
 READ, UNSURE, REFUSED = (60, 150, 20), (0, 140, 255), (150, 60, 190)  # blue, green, red
 FONT_PX = 22  # height of a letter at scale 1 of OpenCV's font
 FADED = 0.25  # of white over the photograph, so that the marks stand out
@@ -19,9 +19,11 @@ def annotated(photo: Image, page: dict[str, Any]) -> bytes:
     """The photograph as PNG: digits read in green, unsure ones in orange, refused in violet."""
     import cv2
 
-    scale = min(1.0, LONGEST / max(photo.shape[:2]))
+    longest = max(photo.shape[:2])
+    scale = min(max(longest, SHORTEST), LONGEST) / longest
     size = max(1, round(scale * photo.shape[1])), max(1, round(scale * photo.shape[0]))
-    picture = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+    picture = cv2.resize(photo, size, interpolation=how)
     picture = cv2.addWeighted(picture, 1 - FADED, np.full_like(picture, 255), FADED, 0)
     for mark in page["refused"]:
         frame(picture, mark["box"], scale, REFUSED, 1)

@@ -47,6 +47,15 @@ def test_numbers_line_by_line_and_two_files(cli: Cli, tmp_path: Path, drawn: Dra
     assert cli("predict", "photo.jpg", "--force").code == 0
 
 
+def test_the_picture_of_a_tiny_one_is_large_enough_to_look_at(cli: Cli, tmp_path: Path) -> None:
+    tiny = np.full((28, 28, 3), 255, np.uint8)
+    cv2.line(tiny, (14, 5), (14, 22), (0, 0, 0), 2)
+    (tmp_path / "one.png").write_bytes(encoded(tiny, ".png"))
+    run = cli("predict", "one.png")
+    assert (run.code, run.out.split()) == (0, ["1"])
+    assert cv2.imread(str(tmp_path / "one.read.png")).shape[1] >= 200
+
+
 def test_a_first_photograph_waits_for_no_compiler(tmp_path: Path, drawn: Drawn) -> None:
     (tmp_path / "photo.jpg").write_bytes(encoded(drawn.image))
     command = [sys.executable, "-m", "hwr.predict", str(tmp_path / "photo.jpg"), "--json"]
