@@ -14,7 +14,7 @@ from hwr.summary import recording
 from tinynn import functional as F
 from tinynn import nn
 from tinynn.backend import get_backend
-from tinynn.kernels import cpu_conv, cpu_dot_conv
+from tinynn.kernels import cpu_conv, cpu_matmul
 from tinynn.kernels.geometry import live_taps
 
 IMAGE, STRING_WIDTH = (28, 28, 1), 256
@@ -52,13 +52,7 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
 def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
     """The algorithm that the backend's own choice names for a call, and the reason it gives."""
     if call.kernel == "matmul":
-        a, b = arguments[:2]
-        kernel, reason = cpu_conv.choose_product(a, b)
-        if kernel == "matmul":
-            return "BLAS", reason
-        x, w = cpu_conv.pixels(a), cpu_conv.pixels(b.T)
-        method, why = cpu_conv.choose(kernel, x.shape, w.shape, *cpu_conv.POINTWISE, 1)
-        return name_of(method), why if method is cpu_dot_conv else reason
+        return cpu_matmul.choose(*arguments[:2])
     geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))
     method, reason = cpu_conv.choose(call.kernel, call.shape_of("x"), call.shape_of("w"), *geometry)
     return name_of(method), reason

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import (  # noqa: F401  # fill the table
+    memory,
     reference,
     reference_ctc,
     reference_images,
@@ -84,6 +85,13 @@ class Backend:
     def asarray(self, values: Any, dtype: Any = None) -> Array:
         """`values` as an array of this backend. Copies only where it must."""
         return self.xp.asarray(values, dtype)
+
+    def zeros(self, size: int, dtype: Any) -> Array:
+        """An array (size,) of zeros that starts on a cache line: vectors in it do not lie across
+        two, and GPU arrays never do."""
+        array = self.xp.empty(size, dtype) if self.has_device else memory.empty((size,), dtype)
+        array[...] = 0
+        return array
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """A NumPy copy of an array of this backend."""

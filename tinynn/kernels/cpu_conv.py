@@ -1,4 +1,4 @@
-"""Drop-in convolution and matrix product for float32 on the CPU: which method does what.
+"""Drop-in convolution for float32 on the CPU: which method does what.
 
 Direct (`cpu_direct_conv`, `cpu_direct_weights`), Winograd (`cpu_winograd`, `cpu_winograd_weights`)
 or dot products (`cpu_dot_conv`), by the shape; depthwise (`cpu_depthwise`) if every channel is a
@@ -26,15 +26,13 @@ from tinynn.kernels import (
     reference,
 )
 from tinynn.kernels.cpu_arithmetic import add
-from tinynn.kernels.cpu_direct_conv import Axis, axes_of
+from tinynn.kernels.cpu_direct_conv import axes_of
 from tinynn.kernels.cpu_microkernel import microkernel
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Padding, Pair
 from tinynn.kernels.memory import empty
 
 Array = Any
-SMALL_PRODUCT = 1 << 18  # up to so many multiplications BLAS starts no threads, and starts sooner
-POINTWISE = (1, 1), ((0, 0), (0, 0)), (1, 1)  # stride, padding and dilation of a 1x1 filter
 SMALL_GROUP = 1 << 16  # multiplications of a group: fewer are done before a kernel has started
 
 
@@ -143,50 +141,3 @@ def choose(
 def split(array: Array, axis: int, groups: int) -> list[Array]:
     """Each group's part, contiguous."""
     return [np.ascontiguousarray(part) for part in np.split(array, groups, axis)]
-
-
-def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
-    """Drop-in for reference.matmul: two matrices as a 1x1 convolution of 1x1 images.
-
-    A linear layer's products are the triplet: y = x w' is conv2d, dx = dy w the input gradient,
-    dw = dy' x the weight gradient. A transposed view is read as what it is a view of.
-    """
-    name, _ = choose_product(a, b)
-    axes = Axis(1, 1, 1, (0, 0), 1), Axis(1, 1, 1, (0, 0), 1)
-    into = None if out is None else pixels(out)
-    match name:
-        case "conv2d":
-            product = conv2d(pixels(a), pixels(b.T), *POINTWISE, 1)
-        case "conv2d_input_grad":
-            product = cpu_direct_conv.conv2d_input_grad(pixels(a), pixels(b), *axes)
-        case "conv2d_weight_grad":
-            product = cpu_direct_weights.conv2d_weight_grad(pixels(a.T), pixels(b), *axes, out=into)
-        case _:
-            return reference.matmul(a, b, out)
-    if out is None:
-        return product.reshape(a.shape[0], b.shape[1])
-    if product is not into:
-        out[...] = product.reshape(out.shape)
-    return out
-
-
-def choose_product(a: Array, b: Array) -> tuple[str, str]:
-    """Which of the triplet computes a @ b, or "matmul" for the reference; and why."""
-    if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]):
-        return "matmul", "not two matrices that fit"
-    if not a.dtype == b.dtype == np.float32:
-        return "matmul", "not float32"
-    if a.size * b.shape[1] <= SMALL_PRODUCT:
-        return "matmul", f"at most {SMALL_PRODUCT:,} multiply-adds: BLAS starts sooner"
-    if a.flags.c_contiguous and b.flags.c_contiguous:
-        return "conv2d_input_grad", "dy (N, OC) @ w (OC, C): both as they lie in memory"
-    if a.flags.c_contiguous and b.T.flags.c_contiguous:
-        return "conv2d", "x (N, C) @ w (OC, C)': the second transposed"
-    if a.T.flags.c_contiguous and b.flags.c_contiguous:
-        return "conv2d_weight_grad", "dy (N, OC)' @ x (N, C): the first transposed"
-    return "matmul", "neither matrix nor its transpose is contiguous"
-
-
-def pixels(matrix: Array) -> Array:
-    """(N, C) -> N images of one pixel."""
-    return matrix[:, None, None, :]

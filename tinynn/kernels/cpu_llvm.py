@@ -108,6 +108,15 @@ class Emitter:
         store = self.build.store(value, self.build.bitcast(pointer, self.vector.as_pointer()))
         store.align = 4
 
+    def prefetch_to_write(self, pointer: Any) -> None:
+        """Have the line of memory at the pointer fetched meanwhile: it will be written."""
+        pointer = self.build.bitcast(pointer, ir.IntType(8).as_pointer())
+        arguments = [pointer, INT32(1), INT32(3), INT32(1)]  # to write; to be kept; data, not code
+        kind = ir.FunctionType(ir.VoidType(), [argument.type for argument in arguments])
+        name = "llvm.prefetch.p0i8"
+        function = self.module.globals.get(name) or ir.Function(self.module, kind, name)
+        self.build.call(function, arguments)
+
     def first_lanes(self, count: Any) -> Any:
         """A mask: true in the first `count` lanes."""
         lane = ir.Constant(self.vector, [float(i) for i in range(self.lanes)])
@@ -162,6 +171,10 @@ class Emitter:
         number = ir.IntType(32 * vectors[0].type.count)
         bits = [self.build.bitcast(vector, number) for vector in vectors]
         return self.build.icmp_unsigned("!=", reduce(self.build.or_, bits), number(0))
+
+    def smallest(self, a: Any, b: Any) -> Any:
+        """The smaller of two integers."""
+        return self.build.select(self.build.icmp_signed("<", a, b), a, b)
 
     def constant(self, value: float) -> Any:
         return ir.Constant(self.vector, [float(value)] * self.lanes)

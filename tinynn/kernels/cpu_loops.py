@@ -222,7 +222,7 @@ class Columns(ArrayLoop):
         blocks = build.sdiv(build.add(build.sub(hi, lo), INT(ROWS - 1)), INT(ROWS))
         with emit.loop(blocks, []) as loop:  # rows that are near each other are read together
             row = build.add(lo, build.mul(loop.index, INT(ROWS)))
-            rows = smallest(build, build.sub(hi, row), INT(ROWS))
+            rows = emit.smallest(build.sub(hi, row), INT(ROWS))
             first = {name: build.mul(row, channels) for name in self.arrays}
             first |= {name: INT(0) for name in self.numbers}
             first |= {name: build.mul(thread, channels) for name in self.scratch}
@@ -292,11 +292,11 @@ class Pixels(ArrayLoop):
         self.values = {name: self.field(emit, name, INT) for name in [*names, *self.arrays]}
         channels, positions, size = (self.values[name] for name in names[:3])
         block = build.sdiv(INT(BLOCK), build.add(channels, INT(1)))  # there may be no channels
-        block = smallest(build, INT(PIXELS), build.add(block, INT(1)))
+        block = emit.smallest(INT(PIXELS), build.add(block, INT(1)))
         blocks = build.sdiv(build.add(build.sub(hi, lo), build.sub(block, INT(1))), block)
         with emit.loop(blocks, []) as loop:
             begin = build.add(lo, build.mul(loop.index, block))
-            count = smallest(build, block, build.sub(hi, begin))
+            count = emit.smallest(block, build.sub(hi, begin))
             sample = build.sdiv(begin, positions)
             first = [build.sub(begin, build.mul(sample, positions)), build.mul(sample, size)]
             for offset, vectors in strips(emit, tile, channels):  # narrow ones: few turns each
@@ -407,11 +407,6 @@ class Scatter(Pixels):
 
 def scatter(outputs: str, job: np.dtype) -> Callable[[Callable[..., Any]], Scatter]:
     return lambda formula: Scatter(formula, outputs, job)
-
-
-def smallest(build: Any, a: Any, b: Any) -> Any:
-    """The smaller of two integers."""
-    return build.select(build.icmp_signed("<", a, b), a, b)
 
 
 @intrinsic

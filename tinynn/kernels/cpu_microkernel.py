@@ -64,7 +64,8 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, kind: str) -> None:
     added as wholes, which keeps float32 accurate. What is known costs no registers:
 
     kind "any"       nothing is known
-    kind "dense"     a_step = 1, b_step = width; several steps make one turn of the loop
+    kind "dense"     a_step = 1, b_step = width; several steps make one turn of the loop, and the
+                     first turns have C fetched, row by row, before it is written
     kind "adjacent"  a_rows[r] = a_rows[0] + r
     """
     emit = Emitter(module, f"{kind}_{rows}", len(TILE_ARGUMENTS.split()), tile.lanes)
@@ -97,11 +98,22 @@ def emit_tile(module: ir.Module, tile: Tile, rows: int, kind: str) -> None:
         a_offset = build.load(emit.at(a_pairs, over_pairs.index))
         row_of_b = emit.at(b, build.load(emit.at(b_pairs, over_pairs.index)))
         carried = [a_offset, row_of_b, *over_pairs.carried]
-        turns = build.sdiv(depth, INT(STEPS))
-        rest = build.sub(depth, build.mul(turns, INT(STEPS)))
-        for count, steps in [(turns, STEPS), (rest, 1)] if kind == "dense" else [(depth, 1)]:
+        loops = [(depth, 1, False)]
+        if kind == "dense":
+            turns = build.sdiv(depth, INT(STEPS))
+            rest = build.sub(depth, build.mul(turns, INT(STEPS)))
+            fetching = emit.smallest(turns, INT(rows))
+            first_pair = build.icmp_signed("==", over_pairs.index, INT(0))
+            fetching = build.select(first_pair, fetching, INT(0))
+            loops = [(fetching, STEPS, True), (build.sub(turns, fetching), STEPS, False)]
+            loops.append((rest, 1, False))
+        for count, steps, fetches in loops:
             with emit.loop(count, carried) as over_depth:
                 a_offset, row_of_b, *sums = over_depth.carried
+                if fetches:
+                    row_of_c = emit.at(c, build.load(emit.at(c_rows, over_depth.index)))
+                    for v in range(tile.vectors):
+                        emit.prefetch_to_write(emit.at(row_of_c, v * tile.lanes))
                 for _ in range(steps):
                     sums = multiply_add_row(a_offset, row_of_b, sums)
                     a_offset, row_of_b = build.add(a_offset, a_step), emit.at(row_of_b, b_step)

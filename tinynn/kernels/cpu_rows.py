@@ -23,7 +23,7 @@ from llvmlite import ir
 
 from tinynn.kernels.cpu_formulas import Vector, where
 from tinynn.kernels.cpu_llvm import FLOAT, INT, INT32, Emitter, Tile
-from tinynn.kernels.cpu_loops import QUICK, UNROLL, Loop, smallest
+from tinynn.kernels.cpu_loops import QUICK, UNROLL, Loop
 from tinynn.kernels.cpu_parallel import job_type, run
 
 Combine = Callable[[Vector, Vector], Vector]
@@ -51,7 +51,7 @@ class Row:
         self.parts = [  # first column, turns of a loop, vectors in one turn, mask
             (INT(0), strips, UNROLL, None),
             (build.mul(strips, INT(strip)), singles, 1, None),
-            (build.mul(vectors, INT(lanes)), smallest(build, rest, INT(1)), 1, mask),
+            (build.mul(vectors, INT(lanes)), emit.smallest(rest, INT(1)), 1, mask),
         ]
 
     # -- passes -------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ class Rows(Loop):
         with emit.loop(build.sub(hi, lo), []) as tasks:
             task = build.add(lo, tasks.index)
             begin = build.mul(task, height)
-            with emit.loop(smallest(build, height, build.sub(rows, begin)), []) as loop:
+            with emit.loop(emit.smallest(height, build.sub(rows, begin)), []) as loop:
                 self.formula(Row(self, emit, task, build.add(begin, loop.index)))
         emit.finish()
 

@@ -29,16 +29,16 @@ class ParamGroup:
         self, params: list[Tensor], lr: float, options: dict[str, Any], moments: list[str]
     ):
         self.backend = current_backend()
-        xp = self.backend.xp
+        xp, zeros = self.backend.xp, self.backend.zeros
         self.params, self.options = params, options
         dtypes = {str(p.dtype) for p in params}
         if len(dtypes) > 1:
             raise TypeError(f"optimizer: one group holds {sorted(dtypes)}; make a group for each")
         self.dtype = params[0].dtype
         self.ends = np.cumsum([p.size for p in params]).tolist()
-        self.weights = xp.empty(self.ends[-1], self.dtype)
-        self.grads = xp.zeros(self.ends[-1], self.dtype)
-        self.moments = {name: xp.zeros(self.ends[-1], self.dtype) for name in moments}
+        self.weights = zeros(self.ends[-1], self.dtype)
+        self.grads = zeros(self.ends[-1], self.dtype)
+        self.moments = {name: zeros(self.ends[-1], self.dtype) for name in moments}
         self.lr_array = xp.full(1, lr, np.float64)
         self.steps = xp.zeros(len(params), np.float64)  # on the device, for the kernels
         self.step_counts = [0] * len(params)  # the same on the host, to find runs
