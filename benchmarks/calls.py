@@ -57,6 +57,8 @@ class Call:
         if self.kernel == "matmul":
             a, b = (self.given[name].shape for name in "ab")
             return math.prod(a) * b[-1]
+        if self.kernel == "linear":
+            return math.prod(self.shape_of("x")) * self.shape_of("w")[0]
         if not self.kernel.startswith("conv2d"):
             return 0
         x_shape, (oc, *kernel_size, channels) = self.shape_of("x"), self.shape_of("w")

@@ -14,7 +14,7 @@ from hwr.summary import recording
 from tinynn import functional as F
 from tinynn import nn
 from tinynn.backend import get_backend
-from tinynn.kernels import cpu_conv, cpu_matmul
+from tinynn.kernels import cpu_conv, cpu_linear, cpu_matmul
 from tinynn.kernels.geometry import live_taps
 
 IMAGE, STRING_WIDTH = (28, 28, 1), 256
@@ -29,7 +29,7 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
     layers: list[tuple[str, nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
     def note_kernel(call: Call, arguments: tuple[Any, ...]) -> None:
-        if call.kernel.startswith("conv2d") or call.kernel == "matmul":
+        if call.kernel.startswith("conv2d") or call.kernel in ("linear", "matmul"):
             explained[call] = choice(call, arguments)
 
     def note_layer(name: str, module: nn.Module, x: tn.Tensor, y: tn.Tensor) -> None:
@@ -51,6 +51,8 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
 
 def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
     """The algorithm that the backend's own choice names for a call, and the reason it gives."""
+    if call.kernel == "linear":
+        return cpu_linear.choose(*arguments[:2])
     if call.kernel == "matmul":
         return cpu_matmul.choose(*arguments[:2])
     geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))
@@ -127,8 +129,8 @@ def of_linear(
         np.empty(whole, np.float32).reshape(flat)
         for whole, flat in zip((x_shape, w_shape, y_shape), shapes)
     )
-    operands = ((x, w.T), (dy, w), (dy.T, x))  # as functions/linear.py has them
-    kinds = {tuple(map(describe, pair)): name for pair, name in zip(operands, PRODUCTS)}
-    products = [call for call in explained if call.kernel == "matmul"]
-    found = [(call.given["a"], call.given["b"]) for call in products]
-    return {kinds[pair]: call for pair, call in zip(found, products) if pair in kinds}
+    # as functions/linear.py has them
+    operands = (("linear", x, w), ("matmul", dy, w), ("matmul", dy.T, x))
+    kinds = {(n, describe(a), describe(b)): p for (n, a, b), p in zip(operands, PRODUCTS)}
+    calls = {(call.kernel, *(array for _, array in call.arguments[:2])): call for call in explained}
+    return {kinds[given]: call for given, call in calls.items() if given in kinds}

@@ -109,6 +109,25 @@ def matmul(case: Case) -> Step:
     return lambda: a @ b
 
 
+@op("linear")
+def linear(case: Case) -> Step:
+    x, w, bias = case["x"], case["w"], case.tensors.get("bias")
+    if case.options["relu"]:
+        return lambda: F.linear(x, w, bias).relu_()
+    return lambda: F.linear(x, w, bias)
+
+
+@op("relu_bias_grad")
+def relu_bias_grad(case: Case) -> Step:
+    dy, y = case["dy"], case["y"]
+
+    def step() -> tuple[Tensor, Tensor]:
+        dz = torch.ops.aten.threshold_backward(dy, y, 0)
+        return dz, dz.sum(0)
+
+    return step
+
+
 @op("add")
 def add(case: Case) -> Step:
     a, b = case["a"], case["b"]

@@ -336,12 +336,14 @@ def matmul(draw: Draw) -> Case:
 
 @case
 def linear(draw: Draw) -> Case:
-    x = draw.normal(*draw.shape(1))
-    w = draw.normal(draw.integer(1, 3), x.shape[-1])
-    if draw.flag():
-        return Case(lambda input, weight: F.linear(input, weight), [x, w])
-    b = draw.normal(len(w))
-    return Case(lambda input, weight, bias: F.linear(input, weight, bias), [x, w, b])
+    relu = draw.flag()
+    while True:
+        x = draw.normal(*draw.shape(1))
+        w = draw.normal(draw.integer(1, 3), x.shape[-1])
+        arrays = [x, w] if draw.flag() else [x, w, draw.normal(len(w))]
+        y = F.linear(*arrays).numpy()
+        if not relu or np.abs(y).min(initial=1) > 1e-3:  # away from the ReLU's kink
+            return Case(lambda *inputs: F.linear(*inputs, relu=relu), arrays)
 
 
 def convolution(draw: Draw) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]:

@@ -35,8 +35,8 @@ class MLP(nn.Module):
         keras.initialise(self, generator)
 
     def forward(self, x: Any) -> Tensor:
-        x = F.relu(self.fc1(F.flatten(x, 1)))
-        return self.fc3(F.relu(self.fc2(x)))
+        x = self.fc1(F.flatten(x, 1), relu=True)
+        return self.fc3(self.fc2(x, relu=True))
 
 
 @models.register("arora-cnn")
@@ -67,4 +67,4 @@ class AroraCNN(nn.Module):
     def forward(self, x: Any) -> Tensor:
         x = F.relu(self.conv2(F.relu(self.conv1(x))))
         x = F.flatten(self.dropout1(F.max_pool2d(x, 2)), 1)
-        return self.fc2(self.dropout2(F.relu(self.fc1(x))))
+        return self.fc2(self.dropout2(self.fc1(x, relu=True)))

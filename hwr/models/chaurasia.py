@@ -48,4 +48,4 @@ class ChaurasiaCNN(nn.Module):
     def forward(self, x: Any) -> Tensor:
         for conv in (self.conv1, self.conv2, self.conv3):
             x = F.max_pool2d(F.relu(conv(x)), 2)
-        return self.fc2(self.dropout(F.relu(self.fc1(F.flatten(x, 1)))))
+        return self.fc2(self.dropout(self.fc1(F.flatten(x, 1), relu=True)))

@@ -78,4 +78,4 @@ class EfficientNetB0(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         x = F.flatten(self.features(x), 1)
-        return self.fc2(self.dropout(F.relu(self.fc1(x))))
+        return self.fc2(self.dropout(self.fc1(x, relu=True)))

@@ -43,4 +43,4 @@ class NiuSuenCNN(nn.Module):
 
     def forward(self, x: Any) -> Tensor:
         x = F.relu(self.conv2(F.relu(self.conv1(x))))
-        return self.fc2(F.relu(self.fc1(F.flatten(x, 1))))
+        return self.fc2(self.fc1(F.flatten(x, 1), relu=True))

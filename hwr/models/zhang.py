@@ -43,7 +43,7 @@ class ZhangCNN(nn.Module):
     def forward(self, x: Any) -> Tensor:
         x = F.max_pool2d(F.relu(self.conv1(x)), 2)
         x = F.flatten(self.dropout1(x), 1)
-        return self.fc2(self.dropout2(F.relu(self.fc1(x))))
+        return self.fc2(self.dropout2(self.fc1(x, relu=True)))
 
 
 @models.register("simple-rnn")

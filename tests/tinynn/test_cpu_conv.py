@@ -19,7 +19,6 @@ from tinynn.kernels import (
     cpu_direct_conv,
     cpu_direct_weights,
     cpu_dot_conv,
-    cpu_matmul,
     cpu_winograd,
     cpu_winograd_weights,
     reference,
@@ -232,45 +231,6 @@ def test_choice(n, size, c, oc, kernel, stride, padding):
     dx.check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments))
     dx.plus(x).check(cpu_conv.conv2d_input_grad(dy, w, x.shape, *arguments, x))
     dw.check(cpu_conv.conv2d_weight_grad(dy, x, w.shape, *arguments))
-
-
-@pytest.mark.parametrize("tile", TILES, ids=str)
-@given(m=st.integers(1, 200), k=st.integers(1, 150), n=st.integers(1, 70))
-@RELAXED
-def test_matmul(tile, m, k, n):
-    """Matrices and transposed views, and views of every other row and column."""
-    a, b = random(m, k), random(k, n, seed=1)
-    product = Expected(a.astype(np.float64) @ b, np.abs(a.astype(np.float64)) @ np.abs(b))
-    spread_a, spread_b = np.zeros((2 * m, 3 * k), np.float32), np.zeros((3 * k, 2 * n), np.float32)
-    spread_a[::2, ::3], spread_b[::3, ::2] = a, b
-    for left in (a, np.asfortranarray(a), spread_a[::2, ::3]):
-        for right in (b, np.asfortranarray(b), spread_b[::3, ::2]):
-            c = np.full((m, n), np.nan, np.float32)
-            cpu_matmul.multiply_into(c, left, right, tile)
-            product.check(c)
-            product.check(cpu_matmul.matmul(left, right))
-
-
-@pytest.mark.parametrize(
-    ("m", "k", "n", "method"),
-    [
-        (128, 784, 512, "tiles"),
-        (1500, 2100, 33, "tiles"),  # several groups of rows, and lots of the sum
-        (7, 512, 512, "dot"),
-        (128, 512, 10, "BLAS"),
-    ],
-)
-def test_methods_of_matmul(m, k, n, method):
-    """The three products of a linear layer, of float32 and where `out` says."""
-    x, w, dy = random(m, k), random(n, k, seed=1), random(m, n, seed=2)
-    assert cpu_matmul.choose(x, w.T)[0] == method
-    for a, b in ((x, w.T), (dy, w), (dy.T, x)):
-        wide = a.astype(np.float64), b.astype(np.float64)
-        product = Expected(wide[0] @ wide[1], np.abs(wide[0]) @ np.abs(wide[1]))
-        out = np.full(product.value.shape, np.nan, np.float32)
-        assert cpu_matmul.matmul(a, b, out) is out
-        product.check(out)
-        product.check(cpu_matmul.matmul(a, b))
 
 
 @pytest.mark.parametrize("method", ["direct", "winograd"])

@@ -110,6 +110,14 @@ def matmul(draw: Draw) -> Arguments:
     return [draw.normal(*a_axes, m, k), draw.normal(*b_axes, k, n), None]
 
 
+@cases(PRODUCT)
+def linear(draw: Draw) -> Arguments:
+    """Also as many numbers as kernels of their own are for."""
+    m, i, o = draw.choice([(draw.integer(0, 40), draw.integer(1, 40), 7), (128, 90, 130)])
+    bias = draw.choice([None, draw.normal(o)])
+    return [draw.normal(m, i), draw.normal(o, i), bias, draw.flag()]
+
+
 @cases(ELEMENTWISE)
 def add(draw: Draw) -> Arguments:
     shape, other = draw.choice([((3, 5), (3, 5)), ((40, 7, 60), (40, 7, 60)), ((4, 5), (1, 5))])
@@ -131,6 +139,12 @@ def add_bias(draw: Draw) -> Arguments:
 @cases(PRODUCT)
 def column_sum(draw: Draw) -> Arguments:
     return [a_matrix(draw) + draw.choice([1, 10])]  # around 0 they would cancel
+
+
+@cases(PRODUCT)
+def relu_bias_grad(draw: Draw) -> Arguments:
+    y = a_matrix(draw)
+    return [draw.normal(*y.shape) + draw.choice([1, 10]), np.maximum(y, 0)]
 
 
 # -- products element by element -----------------------------------------------------------------

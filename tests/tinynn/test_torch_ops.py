@@ -10,6 +10,7 @@ import itertools
 import operator
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -224,6 +225,11 @@ for shape_a, shape_b in (
 for shape in ((4,), (3, 4), (2, 3, 4), (0, 4)):
     case("linear", shape, F.linear, TF.linear, normal(*shape), normal(5, 4), normal(5))
     case("linear", f"{shape} no bias", F.linear, TF.linear, normal(*shape), normal(5, 4))
+
+for shape, bias in (((3, 4), True), ((130, 96), True), ((130, 96), False)):
+    arrays = [normal(*shape), normal(300, shape[1]), normal(300)][: 3 if bias else 2]
+    ours, theirs = partial(F.linear, relu=True), lambda *given: TF.linear(*given).relu()
+    case("linear", f"{shape} ReLU {bias=}", ours, theirs, *arrays)
 
 
 def conv_case(kernel: Any, stride: Any, padding: Any, dilation: Any, groups: int, bias: bool):

@@ -33,20 +33,28 @@ class Matmul(Function):
 
 
 class Linear(Function):
-    """y = x w^T [+ b]. x (M, I), w (O, I), b (O,) -> y (M, O)."""
+    """y = x w^T [+ b], [ReLU]. x (M, I), w (O, I), b (O,) -> y (M, O)."""
+
+    def __init__(self, relu: bool):
+        self.relu = relu
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
-        self.save(x if self.needs[1] else None, w if self.needs[0] else None)
-        y = self.kernels.matmul(x, w.T)
-        if b is not None:
-            self.kernels.add_bias(y, b)
+        y = self.kernels.linear(x, w, b, self.relu)
+        given = x if self.needs[1] else None, w if self.needs[0] else None
+        self.save(*given, y if self.relu else None)
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        x, w = self.saved
+        x, w, y = self.saved
+        db = None
+        if self.relu and self.needs[2]:
+            dy, db = self.kernels.relu_bias_grad(dy, y)
+        elif self.relu:
+            dy = self.kernels.relu_grad(dy, y)
+        elif self.needs[2]:
+            db = self.kernels.column_sum(dy)
         dx = self.kernels.matmul(dy, w) if self.needs[0] else None
         dw = self.kernels.matmul(dy.T, x, self.grad_storage(1)) if self.needs[1] else None
-        db = self.kernels.column_sum(dy) if self.needs[2] else None
         return dx, dw, db
 
 
@@ -79,8 +87,11 @@ def matmul(input: Any, other: Any) -> Tensor:
     return y if shape == y.shape else reshape(y, shape)
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
-    """y = x w^T + b. input (..., in_features), weight (out_features, in_features), bias (out,)."""
+def linear(input: Any, weight: Any, bias: Any = None, *, relu: bool = False) -> Tensor:
+    """y = x w^T + b. input (..., in_features), weight (out_features, in_features), bias (out,).
+
+    With `relu`, max(y, 0) in the same kernel.
+    """
     x, w = as_tensor(input), as_tensor(weight)
     features = x.shape[-1] if x.ndim else 0
     if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
@@ -91,5 +102,5 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:
     b = None if bias is None else as_tensor(bias)
     if b is not None and b.shape != (w.shape[0],):
         raise ValueError(f"linear: bias has shape {b.shape}, expected ({w.shape[0]},)")
-    y = Linear()(x if x.ndim == 2 else reshape(x, (-1, x.shape[-1])), w, b)
+    y = Linear(relu)(x if x.ndim == 2 else reshape(x, (-1, x.shape[-1])), w, b)
     return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], w.shape[0]))

@@ -1,4 +1,4 @@
-"""A bias for the rows of an (M, C) matrix, and its gradient: the sums of columns. Drop-ins.
+"""A bias for the rows of an (M, C) matrix, and its gradient: sums of columns. Drop-ins.
 
 Narrow rows are laid side by side: with 6 channels, 16 rows are one row of 96 columns, which fills
 vector registers. Sums run over ROWS rows in float32 registers, and from there on in float64; each
@@ -13,12 +13,23 @@ import numpy as np
 from numba import carray
 
 from tinynn.kernels import reference
-from tinynn.kernels.cpu_loops import QUICK, ROWS, as_doubles, as_floats, call_loop, columns, folds
+from tinynn.kernels.cpu_formulas import where
+from tinynn.kernels.cpu_loops import (
+    QUICK,
+    ROWS,
+    Columns,
+    as_doubles,
+    as_floats,
+    call_loop,
+    columns,
+    folds,
+)
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.fallback import float32_only
+from tinynn.kernels.memory import empty_like
 
 Array = Any
-BIAS = job_type("rows channels height loop y bias dy total totals")
+BIAS = job_type("rows channels height loop y bias dy dz total totals")
 EMPTY = Job(BIAS)
 SMALL = 1 << 15  # elements: up to so many NumPy is done sooner
 BLOCKS = 32  # of rows, at most; of whole ROWS but the last
@@ -36,6 +47,12 @@ def add_to_rows(y, *, bias):
 @columns("total", BIAS, scratch="total")
 def sum_rows(dy, *, total):
     return total + dy
+
+
+@columns("dz total", BIAS, scratch="total")
+def close_and_sum_rows(dy, y, *, total):
+    dz = where(y > 0, dy, 0)
+    return dz, total + dz
 
 
 @kernel(BIAS)
@@ -77,9 +94,24 @@ def add_bias(y: Array, bias: Array) -> None:
 @float32_only(reference.column_sum)
 def column_sum(dy: Array) -> Array:
     """Drop-in for reference.column_sum."""
-    c = dy.shape[-1]
     if dy.size <= SMALL:
-        return dy.reshape(-1, c).sum(axis=0)
+        return dy.reshape(-1, dy.shape[-1]).sum(axis=0)
+    return sums(sum_rows, dy)
+
+
+@float32_only(reference.relu_bias_grad)
+def relu_bias_grad(dy: Array, y: Array) -> tuple[Array, Array]:
+    """Drop-in for reference.relu_bias_grad: one pass."""
+    if dy.size <= SMALL:
+        dz = np.where(y > 0, dy, np.float32(0))
+        return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0)
+    dz = empty_like(dy)
+    return dz, sums(close_and_sum_rows, dy, y=y, dz=dz)
+
+
+def sums(loop: Columns, dy: Array, **others: Array) -> Array:
+    """The column sums of what a loop adds up to `total`."""
+    c = dy.shape[-1]
     channels = folds(dy.shape) * c
     rows = dy.size // channels
     height = ROWS * -(-rows // (ROWS * BLOCKS))
@@ -87,8 +119,8 @@ def column_sum(dy: Array) -> Array:
     total = np.empty((blocks, channels), np.float32)
     totals = np.empty((blocks, channels), np.float64)
     job = EMPTY.bind(
-        rows=rows, channels=channels, height=height, loop=sum_rows.address, dy=dy,
-        total=total, totals=totals,
+        rows=rows, channels=channels, height=height, loop=loop.address, dy=dy,
+        total=total, totals=totals, **others,
     )  # fmt: skip
     run(sum_blocks, job, blocks, quick=dy.size < QUICK)
     return totals.reshape(-1, c).sum(axis=0).astype(np.float32)

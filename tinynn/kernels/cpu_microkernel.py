@@ -165,17 +165,25 @@ def emit_copy_rows(module: ir.Module, tile: Tile) -> None:
 
 
 def emit_transpose(module: ir.Module, tile: Tile) -> None:
-    """transpose(source, source_step, target, target_step): lanes x lanes floats, in registers.
-
-    Exchange the halves of rows `half` apart, then quarters, ... (log2(lanes) rounds of shuffles).
-    """
-    lanes = tile.lanes
-    emit = Emitter(module, "transpose", 4, lanes)
+    """transpose(source, source_step, target, target_step): lanes x lanes floats, in registers."""
+    emit = Emitter(module, "transpose", 4, tile.lanes)
     source, source_step, target, target_step = emit.function.args
     read, write = emit.pointer(source), emit.pointer(target)
     rows = [
-        emit.load_vector(emit.at(read, emit.build.mul(INT(r), source_step))) for r in range(lanes)
+        emit.load_vector(emit.at(read, emit.build.mul(INT(r), source_step)))
+        for r in range(tile.lanes)
     ]
+    for r, row in enumerate(transposed(emit, rows)):
+        emit.store_vector(row, emit.at(write, emit.build.mul(INT(r), target_step)))
+    emit.finish()
+
+
+def transposed(emit: Emitter, rows: list[Any]) -> list[Any]:
+    """As many vectors as there are lanes, row for column.
+
+    Exchange the halves of rows `half` apart, then quarters, ... (log2(lanes) rounds of shuffles).
+    """
+    rows, lanes = list(rows), emit.lanes
     half = lanes // 2
     while half:
         low = [j if not j & half else lanes + (j ^ half) for j in range(lanes)]
@@ -186,9 +194,7 @@ def emit_transpose(module: ir.Module, tile: Tile) -> None:
                 rows[r] = emit.shuffle(upper, lower, low)
                 rows[r | half] = emit.shuffle(upper, lower, high)
         half //= 2
-    for r in range(lanes):
-        emit.store_vector(rows[r], emit.at(write, emit.build.mul(INT(r), target_step)))
-    emit.finish()
+    return rows
 
 
 # ---------------------------------------------------------------------------------------------

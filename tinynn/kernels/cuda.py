@@ -24,6 +24,7 @@ KERNELS: dict[str, Any] = {
     "conv2d_input_grad": cuda_conv.conv2d_input_grad,
     "conv2d_weight_grad": cuda_conv.conv2d_weight_grad,
     "matmul": cuda_conv.matmul,
+    "linear": cuda_conv.linear,
     "column_sum": cuda_norm.column_sum,
     "max_pool2d": cuda_pool.max_pool2d,
     "max_pool2d_grad": cuda_pool.max_pool2d_grad,

@@ -174,6 +174,15 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 
 
 @kernel
+def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
+    """x w' [+ bias], [max(., 0)]. x (M, I), w (O, I), bias (O,) -> (M, O)."""
+    y = x @ w.T
+    if bias is not None:
+        y += bias
+    return namespace(x).maximum(y, 0) if relu else y
+
+
+@kernel
 def add(a: Array, b: Array) -> Array:
     """a + b, broadcast."""
     return a + b
@@ -190,6 +199,14 @@ def column_sum(dy: Array) -> Array:
     """The sum over all axes but the last: a bias' gradient. dy (..., C) -> (C,)."""
     axes = tuple(range(dy.ndim - 1))
     return dy.sum(axis=axes, dtype=np.float64).astype(dy.dtype)
+
+
+@kernel
+def relu_bias_grad(dy: Array, y: Array) -> tuple[Array, Array]:
+    """Back through y = max(z + bias, 0): dz, which is dy where y is positive, and its column sum,
+    the bias' gradient. dy, y (..., C) -> dz (..., C), dbias (C,)."""
+    dz = relu_grad(dy, y)
+    return dz, column_sum(dz)
 
 
 # ---------------------------------------------------------------------------------------------

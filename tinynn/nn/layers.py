@@ -32,7 +32,10 @@ def check_positive(layer: str, **sizes: int) -> None:
 
 
 class Linear(Module):
-    """y = x w^T + b. (..., in_features) -> (..., out_features); weight (out, in)."""
+    """y = x w^T + b. (..., in_features) -> (..., out_features); weight (out, in).
+
+    `layer(x, relu=True)` is relu(layer(x)) in one kernel.
+    """
 
     def __init__(
         self,
@@ -47,8 +50,8 @@ class Linear(Module):
         self.bias = new_parameter((out_features,)) if bias else None
         init.default_linear_(self.weight, self.bias, generator)
 
-    def forward(self, x: Any) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x: Any, relu: bool = False) -> Tensor:
+        return F.linear(x, self.weight, self.bias, relu=relu)
 
     def extra_repr(self) -> str:
         out_features, in_features = self.weight.shape

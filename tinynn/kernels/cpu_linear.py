@@ -1,0 +1,220 @@
+"""Drop-in linear layer for float32 on the CPU: y = x w' + b, and a ReLU, of a batch of samples.
+
+As a product of x with w' it would have all of w copied, channel by channel, to multiply a hundred
+samples with it. So the sides are swapped: the tiles take filters as they lie, and what is copied
+is x. A task's sums, y', stay in the nearest cache until they are turned over into y:
+
+      [ w w w w ]   [ x x ]       sums [ s s ]      [ s s s ] + bias, max 0
+      [ w w w w ] X [ x x ]   =        [ s s ]  ->  [ s s s ]               = part of y
+      [ w w w w ]   [ x x ]            [ s s ]
+                    [ x x ]
+                   a panel: `width` samples
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.extending import intrinsic
+
+from tinynn.kernels import cpu_matmul, reference
+from tinynn.kernels.cpu_bias import add_bias
+from tinynn.kernels.cpu_direct_conv import integers
+from tinynn.kernels.cpu_formulas import Vector, where
+from tinynn.kernels.cpu_llvm import (
+    FLOAT,
+    INT,
+    INT32,
+    Emitter,
+    Tile,
+    call_address,
+    compile_functions,
+    fitting_tile,
+    load_float,
+    load_int,
+    store_float,
+)
+from tinynn.kernels.cpu_loops import as_float
+from tinynn.kernels.cpu_microkernel import (
+    LANES,
+    WIDTH,
+    microkernel,
+    multiply_rows,
+    pack_panel,
+    transposed,
+)
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
+from tinynn.kernels.fallback import float32_only
+from tinynn.kernels.memory import empty
+from tinynn.kernels.threads import get_num_threads
+
+Array = Any
+MOST_FEATURES = 4096  # panels of more samples would not stay in the cache
+GROUP = 96  # filters of a task: eight tiles, whose sums fill half of the nearest cache
+FULL = 0.9  # of the samples' panels, at least
+
+# ---------------------------------------------------------------------------------------------
+# The end of a task, for as many filters and samples as there are lanes
+# ---------------------------------------------------------------------------------------------
+
+
+def emit_finish(module: ir.Module, tile: Tile) -> None:
+    """finish(sums, sums_step, y, y_step, bias, floor): y[i, o] = max(sums[o, i] + bias[o], floor);
+    `floor` is the bits of a float. NaN stays."""
+    emit = Emitter(module, "finish", 6, tile.lanes)
+    build = emit.build
+    sums, sums_step, y, y_step, bias, floor = emit.function.args
+    read, write = emit.pointer(sums), emit.pointer(y)
+    floor = Vector(emit, emit.spread(build.bitcast(build.trunc(floor, INT32), FLOAT)))
+    shift = Vector(emit, emit.load_vector(emit.pointer(bias)))
+    rows = [
+        emit.load_vector(emit.at(read, build.mul(INT(o), sums_step))) for o in range(tile.lanes)
+    ]
+    for i, row in enumerate(transposed(emit, rows)):
+        value = Vector(emit, row) + shift
+        value = where(value < floor, floor, value)
+        emit.store_vector(value.value, emit.at(write, build.mul(INT(i), y_step)))
+    emit.finish()
+
+
+@cache
+def finish_function(tile: Tile) -> tuple[int, Any]:
+    """Its address; and what owns the code."""
+    engine = compile_functions(emit_finish, tile)
+    return engine.get_function_address("finish"), engine
+
+
+@intrinsic
+def call_finish(typing_context, function, sums, sums_step, y, y_step, bias, floor):
+    return types.void(*[types.int64] * 7), call_address
+
+
+# ---------------------------------------------------------------------------------------------
+# The kernels
+# ---------------------------------------------------------------------------------------------
+
+LINEAR = job_type(
+    "micro finish w w_rows x packed y bias floor sums sums_rows no_offset"
+    " samples features filters lot panels"
+)
+
+
+@kernel(LINEAR)
+def pack_samples(lo, hi, thread, job_pointer):
+    """Task = panel: x -> [panel][feature][width]."""
+    job = carray(job_pointer, 1)[0]
+    width = load_int(job.micro, WIDTH)
+    for panel in range(lo, hi):
+        pack_panel(
+            job.micro, job.x + 4 * panel * width * job.features, 1, job.features, job.features,
+            min(width, job.samples - panel * width),
+            job.packed + 4 * panel * width * job.features,
+        )  # fmt: skip
+
+
+@kernel(LINEAR)
+def multiply(lo, hi, thread, job_pointer):
+    """Task = (GROUP filters, panel of samples)."""
+    job = carray(job_pointer, 1)[0]
+    width, lanes = load_int(job.micro, WIDTH), load_int(job.micro, LANES)
+    sums = job.sums + 4 * thread * GROUP * width
+    floor = as_float(job.floor)
+    for task in range(lo, hi):
+        first, panel = task // job.panels * GROUP, task % job.panels
+        filters = min(GROUP, job.filters - first)
+        samples = min(width, job.samples - panel * width)
+        x = job.packed + 4 * panel * width * job.features
+        for k in range(0, job.features, job.lot):
+            multiply_rows(
+                job.micro, job.w + 4 * k, job.w_rows + 8 * first, job.no_offset,
+                x + 4 * k * width, job.no_offset, 1, min(job.lot, job.features - k), 1, width,
+                sums, job.sums_rows, filters, width, sums if k > 0 else 0, 0,
+            )  # fmt: skip
+        for o in range(0, filters, lanes):
+            bias = job.bias + 4 * (first + o)
+            for i in range(0, samples, lanes):
+                y = job.y + 4 * ((panel * width + i) * job.filters + first + o)
+                s = sums + 4 * (o * width + i)
+                if o + lanes <= filters and i + lanes <= samples:
+                    call_finish(job.finish, s, width, y, job.filters, bias, job.floor)
+                    continue
+                for i_inside in range(min(lanes, samples - i)):
+                    for o_inside in range(min(lanes, filters - o)):
+                        value = load_float(s, o_inside * width + i_inside)
+                        value += load_float(bias, o_inside)
+                        value = floor if value < floor else value
+                        store_float(y, i_inside * job.filters + o_inside, value)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All of a linear layer that depends on shapes only."""
+
+    job: Job
+    panels: int
+    tasks: int
+    packed_size: int  # floats
+    sums_size: int
+    no_bias: np.ndarray
+
+
+@lru_cache(maxsize=256)
+def prepare(samples: int, features: int, filters: int, tile: Tile | None, threads: int) -> Prepared:
+    micro = microkernel(tile or fitting_tile(samples))
+    width, panels = micro.tile.width, -(-samples // micro.tile.width)
+    job = Job(
+        LINEAR, micro=micro.table, finish=finish_function(micro.tile)[0],
+        w_rows=np.arange(filters) * features, sums_rows=np.arange(GROUP) * width,
+        no_offset=integers([0]), samples=samples, features=features, filters=filters,
+        lot=min(features, cpu_matmul.LOT), panels=panels,
+    )  # fmt: skip
+    tasks = panels * -(-filters // GROUP)
+    packed, sums = panels * width * features, threads * GROUP * width
+    return Prepared(job, panels, tasks, packed, sums, np.zeros(filters, np.float32))
+
+
+def multiply_swapped(
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, relu: bool, tile: Tile | None = None
+) -> np.ndarray:
+    """x (M, I), w (O, I), bias (O,) -> y (M, O)."""
+    (samples, features), filters = x.shape, w.shape[0]
+    prepared = prepare(samples, features, filters, tile, get_num_threads())
+    y = empty((samples, filters))
+    job = prepared.job.bind(
+        x=x, w=w, y=y, bias=prepared.no_bias if bias is None else bias,
+        floor=0.0 if relu else -math.inf, packed=scratch("samples", prepared.packed_size),
+        sums=scratch("sums", prepared.sums_size),
+    )  # fmt: skip
+    run(pack_samples, job, prepared.panels)
+    run(multiply, job, prepared.tasks)
+    return y
+
+
+@float32_only(reference.linear)
+def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
+    """Drop-in for reference.linear."""
+    method, _ = choose(x, w)
+    if method == "swapped tiles":
+        return multiply_swapped(x, w, bias, relu)
+    y = cpu_matmul.matmul(x, w.T)
+    if bias is not None:
+        add_bias(y, bias)
+    return np.maximum(y, 0, out=y) if relu else y
+
+
+def choose(x: Array, w: Array) -> tuple[str, str]:
+    """How x w' is computed: by "swapped tiles", or as `cpu_matmul.choose` says; and why."""
+    (samples, features), filters = x.shape, len(w)
+    width = fitting_tile(samples).width
+    full = samples >= FULL * width * -(-samples // width)
+    cheaper = samples * (features + filters) < features * filters
+    method, reason = cpu_matmul.choose(x, w.T)
+    if method == "tiles" and full and cheaper and features <= MOST_FEATURES:
+        return "swapped tiles", f"{samples} samples are copied sooner than {filters} filters"
+    return method, reason
