@@ -56,7 +56,7 @@ from tinynn.kernels.threads import get_num_threads
 
 Array = Any
 MOST_FEATURES = 4096  # panels of more samples would not stay in the cache
-GROUP = 96  # filters of a task: eight tiles, whose sums fill half of the nearest cache
+GROUP = 48  # filters of a task: four tiles, whose sums leave the nearest cache to the panel
 FULL = 0.9  # of the samples' panels, at least
 
 # ---------------------------------------------------------------------------------------------
