@@ -52,7 +52,8 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
 def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
     """The algorithm that the backend's own choice names for a call, and the reason it gives."""
     if call.kernel == "linear":
-        return cpu_linear.choose(*arguments[:2])
+        x, w = arguments[:2]
+        return cpu_linear.choose(*x.shape, len(w))
     if call.kernel == "matmul":
         return cpu_matmul.choose(*arguments[:2])
     geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))

@@ -100,27 +100,14 @@ def call_finish(typing_context, function, sums, sums_step, y, y_step, bias, floo
 # ---------------------------------------------------------------------------------------------
 
 LINEAR = job_type(
-    "micro finish w w_rows x packed y bias floor sums sums_rows no_offset"
+    "micro finish w w_rows x copied_x copied y bias floor sums sums_rows no_offset"
     " samples features filters lot panels"
 )
 
 
 @kernel(LINEAR)
-def pack_samples(lo, hi, thread, job_pointer):
-    """Task = panel: x -> [panel][feature][width]."""
-    job = carray(job_pointer, 1)[0]
-    width = load_int(job.micro, WIDTH)
-    for panel in range(lo, hi):
-        pack_panel(
-            job.micro, job.x + 4 * panel * width * job.features, 1, job.features, job.features,
-            min(width, job.samples - panel * width),
-            job.packed + 4 * panel * width * job.features,
-        )  # fmt: skip
-
-
-@kernel(LINEAR)
 def multiply(lo, hi, thread, job_pointer):
-    """Task = (GROUP filters, panel of samples)."""
+    """Task = (GROUP filters, panel of samples). Copies are the thread's own, as in `cpu_matmul`."""
     job = carray(job_pointer, 1)[0]
     width, lanes = load_int(job.micro, WIDTH), load_int(job.micro, LANES)
     sums = job.sums + 4 * thread * GROUP * width
@@ -129,7 +116,12 @@ def multiply(lo, hi, thread, job_pointer):
         first, panel = task // job.panels * GROUP, task % job.panels
         filters = min(GROUP, job.filters - first)
         samples = min(width, job.samples - panel * width)
-        x = job.packed + 4 * panel * width * job.features
+        place = thread * job.panels + panel
+        x = job.copied_x + 4 * place * width * job.features  # [feature][width]
+        if load_float(job.copied, place) == 0:
+            read = job.x + 4 * panel * width * job.features
+            pack_panel(job.micro, read, 1, job.features, job.features, samples, x)
+            store_float(job.copied, place, 1)
         for k in range(0, job.features, job.lot):
             multiply_rows(
                 job.micro, job.w + 4 * k, job.w_rows + 8 * first, job.no_offset,
@@ -157,9 +149,9 @@ class Prepared:
     """All of a linear layer that depends on shapes only."""
 
     job: Job
-    panels: int
     tasks: int
-    packed_size: int  # floats
+    copies: int  # of panels, at most
+    copied_size: int  # floats, all of them
     sums_size: int
     no_bias: np.ndarray
 
@@ -174,9 +166,9 @@ def prepare(samples: int, features: int, filters: int, tile: Tile | None, thread
         no_offset=integers([0]), samples=samples, features=features, filters=filters,
         lot=min(features, cpu_matmul.LOT), panels=panels,
     )  # fmt: skip
-    tasks = panels * -(-filters // GROUP)
-    packed, sums = panels * width * features, threads * GROUP * width
-    return Prepared(job, panels, tasks, packed, sums, np.zeros(filters, np.float32))
+    tasks, copies = panels * -(-filters // GROUP), threads * panels
+    sizes = copies * width * features, threads * GROUP * width
+    return Prepared(job, tasks, copies, *sizes, np.zeros(filters, np.float32))
 
 
 def multiply_swapped(
@@ -188,10 +180,9 @@ def multiply_swapped(
     y = empty((samples, filters))
     job = prepared.job.bind(
         x=x, w=w, y=y, bias=prepared.no_bias if bias is None else bias,
-        floor=0.0 if relu else -math.inf, packed=scratch("samples", prepared.packed_size),
-        sums=scratch("sums", prepared.sums_size),
+        floor=0.0 if relu else -math.inf, copied_x=scratch("samples", prepared.copied_size),
+        copied=np.zeros(prepared.copies, np.float32), sums=scratch("sums", prepared.sums_size),
     )  # fmt: skip
-    run(pack_samples, job, prepared.panels)
     run(multiply, job, prepared.tasks)
     return y
 
@@ -199,7 +190,7 @@ def multiply_swapped(
 @float32_only(reference.linear)
 def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
     """Drop-in for reference.linear."""
-    method, _ = choose(x, w)
+    method, _ = choose(*x.shape, len(w))
     if method == "swapped tiles":
         return multiply_swapped(x, w, bias, relu)
     y = cpu_matmul.matmul(x, w.T)
@@ -208,13 +199,14 @@ def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
     return np.maximum(y, 0, out=y) if relu else y
 
 
-def choose(x: Array, w: Array) -> tuple[str, str]:
+@lru_cache(maxsize=256)
+def choose(samples: int, features: int, filters: int) -> tuple[str, str]:
     """How x w' is computed: by "swapped tiles", or as `cpu_matmul.choose` says; and why."""
-    (samples, features), filters = x.shape, len(w)
+    x, w = np.empty((samples, features), np.float32), np.empty((filters, features), np.float32)
+    method, reason = cpu_matmul.choose(x, w.T)
     width = fitting_tile(samples).width
     full = samples >= FULL * width * -(-samples // width)
     cheaper = samples * (features + filters) < features * filters
-    method, reason = cpu_matmul.choose(x, w.T)
     if method == "tiles" and full and cheaper and features <= MOST_FEATURES:
         return "swapped tiles", f"{samples} samples are copied sooner than {filters} filters"
     return method, reason

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import carray
+from numba import carray, njit
 
 from tinynn.kernels import cpu_dot_conv, reference
 from tinynn.kernels.cpu_direct_conv import Axis, integers
@@ -48,7 +48,7 @@ from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
 Array = Any
-SMALL = 1 << 20  # multiplications
+SMALL, SMALL_TRANSPOSED = 1 << 20, 1 << 18  # multiplications; BLAS likes B transposed less
 LOT = 1024  # of a sum
 GROUP_BYTES = 1 << 19  # of A: its rows stay in the cache from panel to panel
 GROUP_ROWS = 96  # at least: fewer do not repay the copying of a panel
@@ -56,27 +56,26 @@ TASKS = 4  # for each thread, so that all end together
 ONE_PIXEL = Axis(1, 1, 1, (0, 0), 1)
 
 PRODUCT = job_type(
-    "micro a a_rows a_row_step a_step packed_a b b_step b_column_step packed_b c c_rows"
-    " rows columns depth lot group_rows panels no_offset"
+    "micro a a_rows a_row_step a_step b b_step b_column_step c c_rows no_offset"
+    " rows columns depth lot group_rows groups panels copies copied_a copied copied_b"
 )
 
 
-@kernel(PRODUCT)
-def pack_left(lo, hi, thread, job_pointer):
-    """Task = as many rows as there are lanes: A -> [row][depth]."""
-    job = carray(job_pointer, 1)[0]
+@njit
+def copy_rows(job, first, rows, target):
+    """Some rows of A -> [row][depth]: transposed in registers where its columns are contiguous."""
     lanes = load_int(job.micro, LANES)
-    for first in range(lo * lanes, hi * lanes, lanes):
-        rows = min(lanes, job.rows - first)
+    for row in range(first, first + rows, lanes):
+        height = min(lanes, first + rows - row)
         for k in range(0, job.depth, lanes):
             depth = min(lanes, job.depth - k)
-            read = job.a + 4 * (first * job.a_row_step + k * job.a_step)
-            write = job.packed_a + 4 * (first * job.depth + k)
-            if rows == depth == lanes and job.a_row_step == 1:
+            read = job.a + 4 * (row * job.a_row_step + k * job.a_step)
+            write = target + 4 * (row * job.depth + k)
+            if height == depth == lanes and job.a_row_step == 1:
                 transpose = load_int(job.micro, TRANSPOSE)
                 call_transpose(transpose, read, job.a_step, write, job.depth)
             else:
-                for r in range(rows):
+                for r in range(height):
                     for j in range(depth):
                         value = load_float(read, r * job.a_row_step + j * job.a_step)
                         store_float(write, r * job.depth + j, value)
@@ -84,14 +83,22 @@ def pack_left(lo, hi, thread, job_pointer):
 
 @kernel(PRODUCT)
 def multiply(lo, hi, thread, job_pointer):
-    """Task = (group of rows, panel of columns)."""
+    """Task = (group of rows, panel of columns). Copies are the thread's own: to pass them from
+    processor to processor would take longer than to make them."""
     job = carray(job_pointer, 1)[0]
     width = load_int(job.micro, WIDTH)
-    panel_of_b = job.packed_b + 4 * thread * job.lot * width
+    panel_of_b = job.copied_b + 4 * thread * job.lot * width
     for task in range(lo, hi):
-        first = task // job.panels * job.group_rows
+        group, panel = task // job.panels, task % job.panels
+        first = group * job.group_rows
         rows = min(job.group_rows, job.rows - first)
-        column = task % job.panels * width
+        a = job.a
+        if job.copies:
+            a = job.copied_a + 4 * thread * job.rows * job.depth
+            if load_float(job.copied, thread * job.groups + group) == 0:
+                copy_rows(job, first, rows, a)
+                store_float(job.copied, thread * job.groups + group, 1)
+        column = panel * width
         columns = min(width, job.columns - column)
         c = job.c + 4 * column
         for k in range(0, job.depth, job.lot):
@@ -99,7 +106,7 @@ def multiply(lo, hi, thread, job_pointer):
             b = job.b + 4 * (k * job.b_step + column * job.b_column_step)
             pack_panel(job.micro, b, job.b_step, job.b_column_step, depth, columns, panel_of_b)
             multiply_rows(
-                job.micro, job.a + 4 * k, job.a_rows + 8 * first, job.no_offset,
+                job.micro, a + 4 * k, job.a_rows + 8 * first, job.no_offset,
                 panel_of_b, job.no_offset, 1, depth, 1, width,
                 c, job.c_rows + 8 * first, rows, columns, c if k > 0 else 0, 0,
             )  # fmt: skip
@@ -110,10 +117,10 @@ class Prepared:
     """All of a product that depends on shapes and steps only."""
 
     job: Job
-    packed_a: int  # floats; 0 if A is used as it lies
-    packed_b: int
-    lots_of_rows: int  # tasks of `pack_left`
     tasks: int
+    copied_a: int  # floats; 0 if A is used as it lies
+    copied_b: int
+    copies: int  # of groups of rows, at most
 
 
 @lru_cache(maxsize=256)
@@ -128,28 +135,27 @@ def prepare(
     groups = max(-(-TASKS * threads // panels), 4 * rows * depth // GROUP_BYTES)
     groups = max(1, min(groups, rows // GROUP_ROWS))
     group_rows = -(-rows // groups)
-    as_it_lies = a_steps[1] == 1
+    groups = -(-rows // group_rows)
+    copies = a_steps[1] != 1
     job = Job(
         PRODUCT, micro=micro.table, a_row_step=a_steps[0], a_step=a_steps[1],
-        a_rows=np.arange(rows) * (a_steps[0] if as_it_lies else depth),
+        a_rows=np.arange(rows) * (depth if copies else a_steps[0]),
         b_step=b_steps[0], b_column_step=b_steps[1], c_rows=np.arange(rows) * columns,
-        rows=rows, columns=columns, depth=depth, lot=lot, group_rows=group_rows, panels=panels,
-        no_offset=integers([0]),
+        no_offset=integers([0]), rows=rows, columns=columns, depth=depth, lot=lot,
+        group_rows=group_rows, groups=groups, panels=panels, copies=copies,
     )  # fmt: skip
-    tasks = panels * -(-rows // group_rows)
-    packed_a = 0 if as_it_lies else rows * depth
-    return Prepared(job, packed_a, threads * lot * width, -(-rows // micro.tile.lanes), tasks)
+    size = threads * rows * depth * copies
+    return Prepared(job, groups * panels, size, threads * lot * width, threads * groups)
 
 
 def multiply_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, tile: Tile | None = None) -> None:
     """C = A B for float32 matrices; C is contiguous."""
     a_steps, b_steps = ((m.strides[0] // 4, m.strides[1] // 4) for m in (a, b))
     prepared = prepare(*a.shape, b.shape[1], a_steps, b_steps, tile, get_num_threads())
-    job = prepared.job.bind(a=a, b=b, c=c, packed_b=scratch("panels", prepared.packed_b))
-    if prepared.packed_a:
-        packed_a = scratch("rows", prepared.packed_a)
-        run(pack_left, job.bind(packed_a=packed_a), prepared.lots_of_rows)
-        job = job.bind(a=packed_a)
+    job = prepared.job.bind(
+        a=a, b=b, c=c, copied_a=scratch("rows", prepared.copied_a),
+        copied=np.zeros(prepared.copies, np.float32), copied_b=scratch("panels", prepared.copied_b),
+    )  # fmt: skip
     run(multiply, job, prepared.tasks)
 
 
@@ -175,8 +181,9 @@ def choose(a: Array, b: Array) -> tuple[str, str]:
         return "BLAS", "not two matrices that fit"
     if not (a.dtype == b.dtype == np.float32 and a.flags.aligned and b.flags.aligned):
         return "BLAS", "not float32"
-    if a.size * b.shape[1] <= SMALL:
-        return "BLAS", f"at most {SMALL:,} multiply-adds: BLAS starts sooner"
+    small = SMALL_TRANSPOSED if b.strides[0] == 4 else SMALL
+    if a.size * b.shape[1] <= small:
+        return "BLAS", f"at most {small:,} multiply-adds: BLAS starts sooner"
     if a.flags.c_contiguous and b.T.flags.c_contiguous:
         channels = a.shape[1], b.shape[1]
         dots, reason = cpu_dot_conv.worthwhile(
