@@ -48,6 +48,7 @@ def test_products(tile, m, k, n):
         (128, 784, 512, "tiles"),
         (1500, 2100, 33, "tiles"),  # several groups of rows, and lots of the sum
         (7, 512, 512, "dot"),
+        (128, 512, 10, "dot"),
         (64, 128, 10, "BLAS"),
     ],
 )
@@ -83,6 +84,7 @@ def test_swapped_linear(tile, m, k, n):
         (97, 784, 512, "tiles"),  # panels of samples would be half empty
         (112, 3000, 512, "swapped tiles"),  # lots of the sum
         (7, 512, 512, "dot"),
+        (128, 512, 10, "dot"),
         (64, 128, 10, "BLAS"),
     ],
 )

@@ -32,7 +32,9 @@ from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.memory import empty
 
 PIXELS, FILTERS = 3, 4  # of a tile: 12 sums, 3 vectors of pixels and 1 of weights fill 16 registers
-MAX_PIXELS = 32  # more of them repay the packing of the filters
+MAX_PIXELS = 32  # more of them repay the packing of the filters, ...
+FEW_FILTERS, MANY_WEIGHTS = 10, 256  # ... if the tiles are not half empty, or the sums short
+QUICK = 1 << 14  # weights: fewer are read before a second thread would take its share
 
 # ---------------------------------------------------------------------------------------------
 # The tiles
@@ -153,7 +155,7 @@ def conv2d(
     samples, channels = x.shape[0], (x.shape[3], w.shape[0])
     job, tasks, shape = prepare(vertical, horizontal, samples, channels, tile or host_tile())
     y = empty(shape)
-    run(dot_products, job.bind(source=x, target=y, w=w), tasks)
+    run(dot_products, job.bind(source=x, target=y, w=w), tasks, quick=w.size < QUICK)
     return y
 
 
@@ -162,8 +164,11 @@ def worthwhile(
 ) -> tuple[bool, str]:
     """Is it possible, and faster than to pack the filters? And why. `channels`: C, OC."""
     pixels = samples * math.prod(axis.out for axis in (vertical, horizontal))
+    weights = math.prod(axis.kernel for axis in (vertical, horizontal)) * channels[0]
     if channels[0] % lanes:
         return False, f"dot products need channels in multiples of {lanes}"
+    if channels[1] <= FEW_FILTERS and weights >= MANY_WEIGHTS:
+        return True, f"{channels[1]} filters would leave most of a tile empty"
     if pixels > MAX_PIXELS:
         return False, f"{pixels} pixels repay the packing of the filters"
     return True, f"{pixels} pixels do not repay the packing of the filters"
