@@ -206,6 +206,22 @@ def update_running_statistics(case: Case) -> Step:
     return step
 
 
+@op("conv2d_batch_norm")
+def conv2d_batch_norm(case: Case) -> Step:
+    stride, padding, dilation = case.geometry
+    x, w, groups = case["x"], case["w"], case.options["groups"]
+    statistics = case["mean"], case["var"], case["weight"], case["bias"]
+    residual, relu, eps = (case.tensors.get("residual"), *map(case.options.get, ("relu", "eps")))
+
+    def step() -> Tensor:
+        y = F.conv2d(x, w, None, stride, padding, dilation, groups)
+        y = F.batch_norm(y, *statistics, eps=eps)
+        y = y if residual is None else y.add_(residual)
+        return y.relu_() if relu else y
+
+    return step
+
+
 @op("batch_norm_grad")
 def batch_norm_grad(case: Case) -> Step:
     inputs = [case["x"], case["weight"], torch.zeros_like(case["weight"])]

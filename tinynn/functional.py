@@ -28,7 +28,7 @@ from tinynn.functions.math import (
     sub,
     where,
 )
-from tinynn.functions.norm import batch_norm, layer_norm
+from tinynn.functions.norm import batch_norm, conv2d_batch_norm, layer_norm
 from tinynn.functions.pool import adaptive_avg_pool2d, avg_pool2d, max_pool2d
 from tinynn.functions.reduce import amax, argmax, max, mean, sum, var
 from tinynn.functions.resize import interpolate

@@ -451,6 +451,28 @@ def batch_norm(draw: Draw) -> Case:
 
 
 @case
+def conv2d_batch_norm(draw: Draw) -> Case:
+    eps, relu, with_residual = draw.choice([1e-5, 0.1]), draw.flag(), draw.flag()
+    while True:
+        x_shape, w_shape, options = convolution(draw)
+        x, filters = draw.normal(*x_shape), draw.normal(*w_shape)
+        z = F.conv2d(x, filters, **options).numpy()
+        c = len(filters)
+        w, b, mean, variance = draw.normal(c), draw.normal(c), draw.normal(c), draw.positive(c)
+        residual = draw.normal(*z.shape) if with_residual else np.zeros(z.shape)
+        z = w * (z - mean) / np.sqrt(variance + eps) + b + residual
+        if np.abs(z).min() > 1e-3:  # away from the ReLU's kink
+            break
+
+    def function(input: Any, filters: Any, weight: Any, bias: Any, residual: Any = None) -> Tensor:
+        statistics, fused = (Tensor(mean), Tensor(variance)), {"residual": residual, "relu": relu}
+        geometry = tuple(options.values())
+        return F.conv2d_batch_norm(input, filters, geometry, statistics, weight, bias, eps, **fused)
+
+    return Case(function, [x, filters, w, b, *([residual] if with_residual else [])])
+
+
+@case
 def layer_norm(draw: Draw) -> Case:
     trailing = draw.choice([(4,), (2, 3)])
     shape = draw.shape(0, 2) + trailing

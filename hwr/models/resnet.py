@@ -88,7 +88,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, 0.0, "fan_out", "relu", generator)
 
     def forward(self, x: Any) -> Tensor:
-        x = self.maxpool(self.bn1(self.conv1(x), relu=True))
+        x = self.maxpool(nn.conv_norm(self.conv1, self.bn1, x, relu=True))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(F.flatten(self.avgpool(x), 1))
 

@@ -243,6 +243,22 @@ def batch_norm_inference(draw: Draw) -> Arguments:
     return [x, weight, bias, *statistics, *rest]
 
 
+@cases(PRODUCT)
+def conv2d_batch_norm(draw: Draw) -> Arguments:
+    """Also a few pixels of many channels."""
+    conv = a_convolution(draw)
+    x, w, geometry = conv.x, conv.w, conv.geometry
+    if draw.flag():
+        x, w = draw.normal(2, 3, 3, 32), draw.normal(draw.choice([6, 8]), 3, 3, 32)
+        geometry = (1, 1), ((1, 1), (1, 1)), (1, 1), 1
+    y = reference.conv2d(x, w, *geometry)
+    c = y.shape[-1]
+    statistics = draw.normal(c), draw.positive(c)
+    residual = draw.normal(*y.shape) if draw.flag() else None
+    norm = draw.normal(c), draw.normal(c), *statistics, residual, draw.flag(), 1e-3
+    return [x, w, *geometry, *norm]
+
+
 @cases(NORMALISED, "batch_norm_grad", "batch_norm_inference_grad")
 def batch_norm_gradients(draw: Draw) -> Arguments:
     x = an_image(draw)

@@ -373,6 +373,37 @@ def test_the_fused_form_is_the_composition(relu: bool, backend: Backend) -> None
     np.testing.assert_allclose(fused.numpy(), plain.numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("block", [nn.BasicBlock, nn.Bottleneck])
+def test_a_block_is_evaluated_as_it_is_without_fusion(block: Any, backend: Backend) -> None:
+    """Convolutions and normalisations are one kernel where nothing is recorded."""
+    rng = np.random.default_rng(0)
+    module = block(16, 32, 2, generator=rng)
+    for name, tensor in module.named_tensors():
+        if "bn" in name or "downsample.1" in name:
+            tensor.data[...] = backend.asarray(rng.uniform(0.5, 2, tensor.shape))
+    x = tn.Tensor(rng.standard_normal((2, 5, 5, 16)).astype("float32"))
+    module.eval()
+    recorded = module(x)
+    with tn.no_grad():
+        fused = module(x)
+    np.testing.assert_allclose(fused.numpy(), recorded.numpy(), rtol=1e-4, atol=1e-4)
+    module.train()
+    with tn.no_grad():  # batch statistics are not to be had in one pass
+        trained = module(x)
+    assert np.abs(trained.numpy() - fused.numpy()).max() > 0.1
+
+
+def test_layers_that_are_watched_are_called() -> None:
+    conv, norm = nn.Conv2d(2, 3, 1, bias=False), nn.BatchNorm2d(3)
+    norm.eval()
+    seen = []
+    forward = conv.forward
+    vars(conv)["forward"] = lambda x: seen.append(x.shape) or forward(x)
+    with tn.no_grad():
+        nn.conv_norm(conv, norm, tn.Tensor(np.ones((1, 2, 2, 2), "float32")))
+    assert seen == [(1, 2, 2, 2)]
+
+
 @pytest.mark.parametrize(
     ("layer", "shape"), [(nn.BatchNorm2d(3), (1, 1, 1, 3)), (nn.BatchNorm1d(3), (1, 3))]
 )

@@ -420,6 +420,33 @@ def batch_norm_case(shape: tuple[int, ...], training: bool, relu: bool, residual
 
 for options in itertools.product([(8, 3), (4, 5, 6, 3)], *[[True, False]] * 3):
     batch_norm_case(*options)
+
+
+def conv_norm_case(relu: bool, residual: bool) -> None:
+    """A convolution of few pixels, normalised in evaluation."""
+
+    def ours(x: Any, filters: Any, w: Any, b: Any, *more: Any) -> Any:
+        running = tn.Tensor(MEAN.astype(x.dtype)), tn.Tensor(VAR.astype(x.dtype))
+        options = (2, 2), 1, (1, 1), 1
+        residual = more[0] if more else None
+        return F.conv2d_batch_norm(
+            x, filters, options, running, w, b, 1e-3, residual=residual, relu=relu
+        )
+
+    def theirs(x: Any, filters: Any, w: Any, b: Any, *more: Any) -> Any:
+        running = torch.tensor(MEAN, dtype=x.dtype), torch.tensor(VAR, dtype=x.dtype)
+        y = TF.conv2d(x.movedim(-1, 1), filters.movedim(-1, 1), None, 2, 1)
+        y = TF.batch_norm(y, *running, w, b, eps=1e-3).movedim(1, -1)
+        y = y + more[0] if more else y
+        return TF.relu(y) if relu else y
+
+    arrays = [normal(2, 5, 4, 16), normal(3, 3, 3, 16), normal(3), normal(3)]
+    more = [normal(2, 3, 2, 3)] if residual else []
+    case("conv2d_batch_norm", f"{relu=} {residual=}", ours, theirs, *arrays, *more)
+
+
+for options in itertools.product([True, False], [True, False]):
+    conv_norm_case(*options)
 case(
     "batch_norm",
     "no weight, bias or running statistics",

@@ -117,6 +117,13 @@ def conv_geometry(
     return strides, sides, dilations, groups
 
 
+@lru_cache(maxsize=1024)
+def conv_shape(x: tuple[int, ...], w: tuple[int, ...], geometry: Geometry) -> tuple[int, ...]:
+    """(N, OH, OW, OC): the shape of a convolution of arrays of these shapes."""
+    sides = zip(x[1:3], w[1:3], *geometry[:3])
+    return x[0], *(conv_output_size(*side) for side in sides), w[0]
+
+
 def hashable(argument: Any) -> Any:
     """Lists as tuples."""
     return tuple(map(hashable, argument)) if isinstance(argument, (list, tuple)) else argument

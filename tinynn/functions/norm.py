@@ -8,6 +8,7 @@ from typing import Any
 
 from tinynn.autograd import Function
 from tinynn.backend import Array, current_backend
+from tinynn.functions.conv import Geometry, conv_geometry, conv_shape
 from tinynn.functions.math import as_tensor
 from tinynn.functions.shape import reshape
 from tinynn.tensor import Tensor
@@ -54,6 +55,30 @@ class BatchNormInference(Function):
         return self.kernels.batch_norm_inference_grad(
             dy, x, y, weight, self.mean, self.var, self.relu, self.eps, self.needs[3]
         )
+
+
+class ConvNorm(Function):
+    """BatchNormInference of a convolution, which is not kept: a gradient computes it again."""
+
+    def __init__(self, geometry: Geometry, mean: Array, var: Array, relu: bool, eps: float):
+        self.geometry, self.mean, self.var, self.relu, self.eps = geometry, mean, var, relu, eps
+
+    def forward(
+        self, x: Array, w: Array, weight: Array, bias: Array, residual: Array | None
+    ) -> Array:
+        norm = weight, bias, self.mean, self.var, residual, self.relu, self.eps
+        y = self.kernels.conv2d_batch_norm(x, w, *self.geometry, *norm)
+        self.save(x, w, weight, y if self.relu else None)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        x, w, weight, y = self.saved
+        z = self.kernels.conv2d(x, w, *self.geometry)
+        norm = weight, self.mean, self.var, self.relu, self.eps, self.needs[4]
+        dz, *others = self.kernels.batch_norm_inference_grad(dy, z, y, *norm)
+        dx = self.kernels.conv2d_input_grad(dz, w, x.shape, *self.geometry, self.take_grad(0))
+        dw = self.kernels.conv2d_weight_grad(dz, x, w.shape, *self.geometry, self.grad_storage(1))
+        return dx, dw, *others
 
 
 class LayerNorm(Function):
@@ -128,6 +153,44 @@ def batch_norm(
         update = function.kernels.update_running_statistics
         update(*running, function.mean, function.var, momentum, count)
     return y
+
+
+def conv2d_batch_norm(
+    input: Any,
+    filters: Tensor,
+    options: tuple[Any, ...],
+    statistics: tuple[Tensor, Tensor],
+    weight: Tensor,
+    bias: Tensor,
+    eps: float = 1e-5,
+    *,
+    residual: Any = None,
+    relu: bool = False,
+) -> Tensor:
+    """`batch_norm` of `conv2d` in evaluation, in one kernel.
+
+    `options` are conv2d's: stride, padding, dilation, groups; `statistics` the running mean and
+    variance. All else as in `batch_norm`.
+    """
+    x = as_tensor(input)
+    geometry = conv_geometry(x.shape, filters.shape, *options)
+    shape = conv_shape(x.shape, filters.shape, geometry)
+    if residual is not None:
+        residual = as_tensor(residual)
+        if residual.shape != shape:
+            raise ValueError(
+                f"conv2d_batch_norm: residual {residual.shape} and output {shape} must have one "
+                "shape"
+            )
+    for t in (*statistics, weight, bias):
+        if t.shape != shape[3:]:
+            raise ValueError(
+                f"conv2d_batch_norm: {shape[3]} filters, but statistics or weights of {t.shape}; "
+                f"use BatchNorm2d(num_features={shape[3]})"
+            )
+    mean, var = statistics
+    function = ConvNorm(geometry, mean.data, var.data, relu, eps)
+    return function(x, filters, weight, bias, residual)
 
 
 def layer_norm(

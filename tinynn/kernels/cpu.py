@@ -22,6 +22,7 @@ from tinynn.kernels.threads import take_threads_from_blas
 
 KERNELS: dict[str, Any] = {
     "conv2d": cpu_conv.conv2d,
+    "conv2d_batch_norm": cpu_conv.conv2d_batch_norm,
     "conv2d_input_grad": cpu_conv.conv2d_input_grad,
     "conv2d_weight_grad": cpu_conv.conv2d_weight_grad,
     "matmul": cpu_matmul.matmul,

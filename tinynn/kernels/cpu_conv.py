@@ -28,6 +28,7 @@ from tinynn.kernels import (
 from tinynn.kernels.cpu_arithmetic import add
 from tinynn.kernels.cpu_direct_conv import axes_of
 from tinynn.kernels.cpu_microkernel import microkernel
+from tinynn.kernels.cpu_norm import normalise_into
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Padding, Pair
 from tinynn.kernels.memory import empty
@@ -50,6 +51,32 @@ def conv2d(
         return method.conv2d(x, w, *axes)
     pairs = zip(split(x, 3, groups), split(w, 0, groups), strict=True)
     return np.concatenate([method.conv2d(a, b, *axes) for a, b in pairs], axis=3)
+
+
+@float32_only(reference.conv2d_batch_norm)
+def conv2d_batch_norm(
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    residual: Array | None,
+    relu: bool,
+    eps: float,
+) -> Array:
+    """Drop-in for reference.conv2d_batch_norm: in one kernel of few pixels, else in place."""
+    geometry = stride, padding, dilation
+    norm = weight, bias, mean, var, residual, relu, eps
+    method, _ = choose("conv2d", x.shape, w.shape, *geometry, groups)
+    if method is cpu_dot_conv and groups == 1:
+        return cpu_dot_conv.conv2d(x, w, *axes_of(x.shape, w.shape, *geometry), norm=norm)
+    y = conv2d(x, w, *geometry, groups)
+    return normalise_into(y, y, *norm)
 
 
 @float32_only(reference.conv2d_input_grad)

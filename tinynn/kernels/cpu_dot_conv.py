@@ -23,10 +23,20 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray
+from numba import carray, njit
 
 from tinynn.kernels.cpu_direct_conv import Axis, Pair, plan_gather
-from tinynn.kernels.cpu_llvm import INT, Emitter, Tile, compile_functions, host_tile, load_int
+from tinynn.kernels.cpu_llvm import (
+    INT,
+    Emitter,
+    Tile,
+    compile_functions,
+    host_tile,
+    load_float,
+    load_int,
+    store_float,
+)
+from tinynn.kernels.cpu_loops import as_float
 from tinynn.kernels.cpu_microkernel import multiply_tile
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.memory import empty
@@ -100,7 +110,22 @@ def dot_tiles(tile: Tile) -> tuple[np.ndarray, Any]:
 DOTS = job_type(
     "tiles lanes w filter_size source source_channels target target_channels samples"
     " classes class_count source_rows target_rows source_pairs weight_pairs"
+    " normalise weight bias mean var residual floor eps"
 )
+
+
+@njit
+def normalise(job, rows, first, filters):
+    """What follows in evaluation, of some channels: batch norm, the sum with a shortcut, a ReLU."""
+    floor = as_float(job.floor)
+    for o in range(first, first + filters):
+        scale = load_float(job.weight, o) / math.sqrt(load_float(job.var, o) + as_float(job.eps))
+        mean, bias = load_float(job.mean, o), load_float(job.bias, o)
+        for place in range(o, rows * job.target_channels, job.target_channels):
+            y = (load_float(job.target, place) - mean) * scale + bias
+            if job.residual:
+                y += load_float(job.residual, place)
+            store_float(job.target, place, floor if y < floor else y)
 
 
 @kernel(DOTS)
@@ -111,9 +136,11 @@ def dot_products(lo, hi, thread, job_pointer):
         first = task * FILTERS
         filters = min(FILTERS, job.target_channels - first)
         step, single = (FILTERS, 0) if filters == FILTERS else (1, 1)
+        all_rows = 0
         for c in range(job.class_count):
             row = load_int(job.classes, 5 * c)
             rows = load_int(job.classes, 5 * c + 1) * job.samples
+            all_rows += rows
             pair = load_int(job.classes, 5 * c + 2)
             pairs = load_int(job.classes, 5 * c + 3)
             depth = load_int(job.classes, 5 * c + 4) * job.source_channels // job.lanes
@@ -129,6 +156,8 @@ def dot_products(lo, hi, thread, job_pointer):
                         pairs, depth, 1, job.filter_size,
                         job.target + 4 * o, job.target_rows + 8 * (row + begin), 0, 0,
                     )  # fmt: skip
+        if job.normalise:
+            normalise(job, all_rows, first, filters)
 
 
 @lru_cache(maxsize=256)
@@ -149,13 +178,24 @@ def prepare(
 
 
 def conv2d(
-    x: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None
-) -> np.ndarray:
-    """x (N, H, W, C), w (OC, KH, KW, C) -> y (N, OH, OW, OC). C in multiples of the lanes."""
+    x: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None,
+    norm: tuple[Any, ...] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """x (N, H, W, C), w (OC, KH, KW, C) -> y (N, OH, OW, OC). C in multiples of the lanes.
+
+    `norm`: the arguments of reference.batch_norm_inference after x, for y.
+    """
     samples, channels = x.shape[0], (x.shape[3], w.shape[0])
     job, tasks, shape = prepare(vertical, horizontal, samples, channels, tile or host_tile())
     y = empty(shape)
-    run(dot_products, job.bind(source=x, target=y, w=w), tasks, quick=w.size < QUICK)
+    job = job.bind(source=x, target=y, w=w)
+    if norm is not None:
+        weight, bias, mean, var, residual, relu, eps = norm
+        job.fill(
+            normalise=1, weight=weight, bias=bias, mean=mean, var=var, residual=residual,
+            floor=0.0 if relu else -math.inf, eps=float(eps),
+        )  # fmt: skip
+    run(dot_products, job, tasks, quick=w.size < QUICK)
     return y
 
 

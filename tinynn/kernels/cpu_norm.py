@@ -348,7 +348,14 @@ def batch_norm_inference(
     """Drop-in for reference.batch_norm_inference: one pass."""
     if x.size <= SMALL:
         return normalise_few(x, weight, bias, mean, var, residual, relu, eps)
-    y = empty_like(x)
+    return normalise_into(empty_like(x), x, weight, bias, mean, var, residual, relu, eps)
+
+
+def normalise_into(
+    y: Array, x: Array, weight: Array, bias: Array, mean: Array, var: Array,
+    residual: Array | None, relu: bool, eps: float,
+) -> Array:  # fmt: skip
+    """As reference.batch_norm_inference; y may be x."""
     call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
     return forward(call, y, residual, relu)
 

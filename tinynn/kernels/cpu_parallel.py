@@ -12,7 +12,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +80,16 @@ class Job:
 def write(fields: dict[str, Any], record: array[int], places: dict[str, int]) -> None:
     """Fill in fields of a record. (Called so often that it calls little itself.)"""
     for name, value in fields.items():
-        if isinstance(value, np.ndarray):
+        if isinstance(value, ndarray):
             value = int_at(id(value) + HEADER).value  # `address`, but for the call
-        elif isinstance(value, float):
-            value = float_bits(value)
         elif value is None:
             value = 0
+        elif isinstance(value, float):
+            value = float_bits(value)
         record[places[name]] = value
 
 
+@lru_cache(maxsize=256)
 def float_bits(value: float) -> int:
     """The bits of a float32. (Too large a number becomes infinity.)"""
     return c_int32.from_buffer(c_float(value)).value
@@ -99,6 +100,7 @@ def address(array: np.ndarray) -> int:
     return int_at(id(array) + HEADER).value  # .ctypes takes 2 us
 
 
+ndarray = np.ndarray
 HEADER, int_at = object.__basicsize__, c_int64.from_address
 
 

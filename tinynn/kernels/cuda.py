@@ -21,6 +21,7 @@ from tinynn.kernels import (
 
 KERNELS: dict[str, Any] = {
     "conv2d": cuda_conv.conv2d,
+    "conv2d_batch_norm": cuda_norm.conv2d_batch_norm,
     "conv2d_input_grad": cuda_conv.conv2d_input_grad,
     "conv2d_weight_grad": cuda_conv.conv2d_weight_grad,
     "matmul": cuda_conv.matmul,

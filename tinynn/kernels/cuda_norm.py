@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinynn.kernels import reference
+from tinynn.kernels.cuda_conv import conv2d
 from tinynn.kernels.cuda_launch import (
     THREADS,
     drop_in,
@@ -18,6 +19,7 @@ from tinynn.kernels.cuda_launch import (
     like,
     per_element,
 )
+from tinynn.kernels.geometry import Padding, Pair
 from tinynn.kernels.reference import Array, namespace
 
 FILE = "norm"
@@ -108,6 +110,26 @@ def batch_norm_inference(
 ) -> Array:
     """Drop-in for reference.batch_norm_inference."""
     return _normalize(x, weight, bias, mean, var, residual, relu, eps)
+
+
+def conv2d_batch_norm(
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    residual: Array | None,
+    relu: bool,
+    eps: float,
+) -> Array:
+    """Drop-in for reference.conv2d_batch_norm."""
+    y = conv2d(x, w, stride, padding, dilation, groups)
+    return batch_norm_inference(y, weight, bias, mean, var, residual, relu, eps)
 
 
 def _normalize(

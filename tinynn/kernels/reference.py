@@ -485,6 +485,27 @@ def batch_norm_inference(
 
 
 @kernel
+def conv2d_batch_norm(
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Padding,
+    dilation: Pair,
+    groups: int,
+    weight: Array,
+    bias: Array,
+    mean: Array,
+    var: Array,
+    residual: Array | None,
+    relu: bool,
+    eps: float,
+) -> Array:
+    """`batch_norm_inference` of `conv2d`."""
+    y = conv2d(x, w, stride, padding, dilation, groups)
+    return batch_norm_inference(y, weight, bias, mean, var, residual, relu, eps)
+
+
+@kernel
 def batch_norm_inference_grad(
     dy: Array,
     x: Array,

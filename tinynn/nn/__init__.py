@@ -32,6 +32,7 @@ from tinynn.nn.layers import (
     Softmax,
     StochasticDepth,
     Tanh,
+    conv_norm,
 )
 from tinynn.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
 from tinynn.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell

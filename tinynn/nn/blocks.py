@@ -7,7 +7,7 @@ from typing import Any
 
 from tinynn import functional as F
 from tinynn.nn.init import Generator
-from tinynn.nn.layers import BatchNorm2d, Conv2d, SiLU, StochasticDepth
+from tinynn.nn.layers import BatchNorm2d, Conv2d, SiLU, StochasticDepth, conv_norm
 from tinynn.nn.module import Module, Sequential
 from tinynn.tensor import Tensor
 
@@ -43,7 +43,10 @@ class ResidualBlock(Module):
         """What the shortcut adds to F(x): x, its projection, or None in a plain block."""
         if not self.shortcut:
             return None
-        return x if self.downsample is None else self.downsample(x)
+        if self.downsample is None:
+            return x
+        projection: Any = self.downsample
+        return conv_norm(projection[0], projection[1], x)
 
     def forward(self, x: Any) -> Tensor:
         return self.branch(x, residual=self.carried(x), relu=True)
@@ -73,8 +76,8 @@ class BasicBlock(ResidualBlock):
         self.add_shortcut(in_channels, channels, stride, shortcut, options)
 
     def branch(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
-        y = self.bn1(self.conv1(x), relu=True)
-        return self.bn2(self.conv2(y), residual=residual, relu=relu)
+        y = conv_norm(self.conv1, self.bn1, x, relu=True)
+        return conv_norm(self.conv2, self.bn2, y, residual, relu)
 
 
 class Bottleneck(ResidualBlock):
@@ -108,9 +111,9 @@ class Bottleneck(ResidualBlock):
         self.add_shortcut(in_channels, out_channels, stride, shortcut, options)
 
     def branch(self, x: Any, residual: Any = None, relu: bool = False) -> Tensor:
-        y = self.bn1(self.conv1(x), relu=True)
-        y = self.bn2(self.conv2(y), relu=True)
-        return self.bn3(self.conv3(y), residual=residual, relu=relu)
+        y = conv_norm(self.conv1, self.bn1, x, relu=True)
+        y = conv_norm(self.conv2, self.bn2, y, relu=True)
+        return conv_norm(self.conv3, self.bn3, y, residual, relu)
 
 
 class Conv2dNormActivation(Sequential):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinynn import functional as F
+from tinynn.autograd import is_grad_enabled
 from tinynn.backend import current_backend
 from tinynn.functions.conv import pair
 from tinynn.functions.dropout import check_probability
@@ -230,6 +231,24 @@ class BatchNorm2d(BatchNorm):
     """Batch normalisation of (N, H, W, C)."""
 
     ndim = 4
+
+
+def conv_norm(
+    conv: Conv2d, norm: BatchNorm2d, x: Any, residual: Any = None, relu: bool = False
+) -> Tensor:
+    """norm(conv(x), residual, relu): in evaluation without gradients one kernel.
+
+    Not if somebody watches the layers, each of which has its output then.
+    """
+    w, b, mean, var = norm.weight, norm.bias, norm.running_mean, norm.running_var
+    plain = norm.training or is_grad_enabled() or conv.bias is not None
+    watched = "forward" in vars(conv) or "forward" in vars(norm)
+    if plain or watched or w is None or b is None or mean is None or var is None:
+        return norm(conv(x), residual=residual, relu=relu)
+    options = conv.stride, conv.padding, conv.dilation, conv.groups
+    return F.conv2d_batch_norm(
+        x, conv.weight, options, (mean, var), w, b, norm.eps, residual=residual, relu=relu
+    )
 
 
 class LayerNorm(Module):
