@@ -66,7 +66,7 @@ def test_kernels_without_torch(bench: Callable[..., Any], nothing_installed: Non
     assert result.code == 0
     rows = result.saved["results"]
     assert {row["kernel"] for row in rows} == {"matmul", "sigmoid"}
-    assert sum(row["calls"] for row in rows if row["kernel"] == "matmul") == 8
+    assert sum(row["calls"] for row in rows if row["kernel"] == "matmul") == 5
     rate = result.saved["sgemm_multiply_adds_per_s"]
     assert all(row["floor"] >= row["multiply_adds"] / rate for row in rows)
     assert result.saved["copied_bytes_per_s"]
