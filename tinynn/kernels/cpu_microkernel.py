@@ -348,15 +348,17 @@ def multiply_rows_function(
     elif a_step == 1 and b_step == load_int(micro, WIDTH):
         functions += 8 * tile_rows
     tiles = (rows + tile_rows - 1) // tile_rows
+    size = tile_rows if adjacent else rows // max(tiles, 1)
+    longer = 0 if adjacent else rows - size * tiles
+    begin = 0
     for i in range(tiles):
-        begin, end = rows * i // tiles, rows * (i + 1) // tiles
-        if adjacent:
-            begin, end = i * adjacent, min(rows, (i + 1) * adjacent)
+        end = min(rows, begin + size + (i < longer))
         multiply_tile(
             load_int(functions, end - begin - 1),
             a, a_rows + 8 * begin, a_pairs, b, b_pairs, pairs, depth, a_step, b_step,
             c, c_rows + 8 * begin, columns, added,
         )  # fmt: skip
+        begin = end
 
 
 @helper(7)
