@@ -130,11 +130,37 @@ def test_a_shorter_batch_runs_eagerly_and_other_shapes_and_modes_are_recorded_an
     assert step.recording not in (None, first, second)
 
 
-def recurrent_losses(drawn: list[Batch], device: str, captured: bool) -> list[float]:
+class Cells(nn.Module):
+    """A sequence (T, N, C) through two kinds of cells, one above the other, a step at a time."""
+
+    def __init__(self, inputs: int, hidden: int, generator: Any):
+        self.lower = nn.LSTMCell(inputs, hidden, generator=generator)
+        self.upper = nn.GRUCell(hidden, hidden, generator=generator)
+
+    def forward(self, x: tn.Tensor) -> tuple[tn.Tensor, None]:
+        lower, upper, outputs = None, None, []
+        for step in x:
+            lower = self.lower(step, lower)
+            upper = self.upper(lower[0], upper)
+            outputs.append(upper)
+        return F.stack(outputs), None
+
+
+RECURRENT: dict[str, Callable[..., Any]] = {
+    "RNN": nn.RNN,
+    "LSTM": nn.LSTM,
+    "GRU": nn.GRU,
+    "deep": partial(nn.LSTM, num_layers=2, dropout=0.5, bidirectional=True),
+    "cells": Cells,
+}
+
+
+def recurrent_losses(kind: str, drawn: list[Batch], device: str, captured: bool) -> list[float]:
     """Those of a small recurrent network, trained by the CTC loss on these batches."""
     with tn.use_backend(device) as backend:
         g = np.random.default_rng(1)
-        rnn, fc = nn.RNN(3, 4, generator=g), nn.Linear(4, 4, generator=g)
+        rnn = RECURRENT[kind](3, 4, generator=g)
+        fc = nn.Linear(8 if kind == "deep" else 4, 4, generator=g)
         optimizer = optim.SGD([*rnn.parameters(), *fc.parameters()], 0.1)
         lengths = [backend.xp.full(2, n) for n in (5, 2)]
 
@@ -152,14 +178,15 @@ def recurrent_losses(drawn: list[Batch], device: str, captured: bool) -> list[fl
         return losses
 
 
-def test_a_recurrent_network_s_ctc_loss_is_replayed(device: str) -> None:
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_recurrent_network_s_ctc_loss_is_replayed(kind: str, device: str) -> None:
     rng = np.random.default_rng(0)
     drawn = [
         (rng.standard_normal((5, 2, 3)).astype(np.float32), rng.integers(1, 4, (2, 2)))
         for _ in range(WARM_UP + 2)
     ]
-    losses = recurrent_losses(drawn, device, captured=False)
-    assert losses == recurrent_losses(drawn, device, captured=True)
+    losses = recurrent_losses(kind, drawn, device, captured=False)
+    assert losses == recurrent_losses(kind, drawn, device, captured=True)
     assert len(set(losses)) == len(drawn)
 
 

@@ -69,7 +69,7 @@ class GRU(Recurrence):
         y, gates, h, w = self.saved
         dx, du, dh = self.kernels.gru_grad(dy, y, gates, h, w)
         dw = self.weight_grad(du, y, h) if self.needs[2] else None
-        return dx, dh, dw, du.sum(axis=(0, 1)) if self.needs[3] else None
+        return dx, dh, dw, self.kernels.column_sum(du) if self.needs[3] else None
 
 
 def check_recurrent(name: str, gates: int, x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor):
