@@ -55,6 +55,8 @@ KERNELS: dict[str, Any] = {
     "gelu_grad": cuda_activation.gelu_grad,
     "random_bits": cuda_random.random_bits,
     "dropout": cuda_activation.dropout,
+    "cross_entropy": cuda_softmax.cross_entropy,
+    "cross_entropy_grad": cuda_softmax.cross_entropy_grad,
     "label_cross_entropy": cuda_softmax.label_cross_entropy,
     "label_cross_entropy_grad": cuda_softmax.label_cross_entropy_grad,
     "mean_over_labels": cuda_softmax.mean_over_labels,

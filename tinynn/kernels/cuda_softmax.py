@@ -1,7 +1,9 @@
-"""CUDA drop-ins for softmax cross-entropy: one launch for the losses, one for
-their mean, one for the gradient."""
+"""CUDA drop-ins for softmax cross-entropy: one launch for the losses, one for the mean over labels,
+one for the gradient."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -15,18 +17,39 @@ THREADS = 256  # of the one block that takes a mean, as in softmax.cu
 MOST_LOSSES = 1 << 16  # of which one block takes it
 
 
+def _per_row(name: str, logits: Array, given: tuple[Array, ...], *options: Any) -> None:
+    """Launch a kernel with one warp for each row of logits."""
+    rows, classes = logits.shape
+    launch = kernel(namespace(logits), FILE, name)
+    sizes = int32(rows), int32(classes)
+    launch((-(-rows // WARPS),), (WARP, WARPS), (*given, *sizes, *options))
+
+
+@drop_in(reference.cross_entropy)
+def cross_entropy(logits: Array, target: Array) -> Array:
+    """Drop-in for reference.cross_entropy: one warp for each row, one launch in place of eleven."""
+    losses = namespace(logits).empty(len(logits), logits.dtype)
+    _per_row("cross_entropy", logits, (logits, target, losses))
+    return losses
+
+
+@drop_in(reference.cross_entropy_grad)
+def cross_entropy_grad(dloss: Array, logits: Array, target: Array) -> Array:
+    """Drop-in for reference.cross_entropy_grad: one launch in place of nine."""
+    dlogits = like(logits)
+    _per_row("cross_entropy_grad", logits, (dloss, logits, target, dlogits))
+    return dlogits
+
+
 @drop_in(reference.label_cross_entropy)
 def label_cross_entropy(
     logits: Array, labels: Array, ignore_index: int, label_smoothing: float
 ) -> tuple[Array, Array, Array]:
     """Drop-in for reference.label_cross_entropy: one warp for each row."""
-    rows, classes = logits.shape
-    xp = namespace(logits)
-    losses, top, total = (xp.empty(rows, logits.dtype) for _ in range(3))
-    sizes = int32(rows), int32(classes), np.int64(ignore_index), float32(label_smoothing)
-    launch = kernel(xp, FILE, "label_cross_entropy")
-    given = logits, labels.astype(np.int64, copy=False), losses, top, total, *sizes
-    launch((-(-rows // WARPS),), (WARP, WARPS), given)
+    xp, options = namespace(logits), (np.int64(ignore_index), float32(label_smoothing))
+    losses, top, total = (xp.empty(len(logits), logits.dtype) for _ in range(3))
+    given = logits, labels.astype(np.int64, copy=False), losses, top, total
+    _per_row("label_cross_entropy", logits, given, *options)
     return losses, top, total
 
 

@@ -1,4 +1,5 @@
-// Softmax cross-entropy of integer labels: one warp for each row of logits. And the mean over rows.
+// Softmax cross-entropy of probabilities and of integer labels: one warp for each row of logits. And
+// the mean over rows.
 #include "device.cuh"
 
 constexpr int kWarp = 32, kThreads = 256;
@@ -13,31 +14,75 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
-// losses[m], and top[m] and total[m] of softmax(logits[m]) = exp(logits[m] - top[m]) / total[m].
+struct Softmax {
+  float top, total;  // softmax(x)[c] = exp(x[c] - top) / total
+};
+__device__ __forceinline__ Softmax softmax_of(const float* x, int classes) {
+  float largest = -INFINITY;
+  for (int c = threadIdx.x; c < classes; c += kWarp) largest = fmaxf(largest, x[c]);
+  largest = warp_max(largest);
+  float sum = 0;
+  for (int c = threadIdx.x; c < classes; c += kWarp) sum += expf(x[c] - largest);
+  return {largest, warp_sum(sum)};
+}
+
+// -sum over c of target(c) log softmax(x)[c].
+template <class Target>
+__device__ __forceinline__ float loss_of(const float* x, Softmax softmax, int classes,
+                                         Target target) {
+  float log_sum = logf(softmax.total), loss = 0;
+  for (int c = threadIdx.x; c < classes; c += kWarp) {
+    float share = target(c);
+    if (share != 0) loss -= share * (x[c] - softmax.top - log_sum);  // 0 (-inf) would be NaN
+  }
+  return warp_sum(loss);
+}
+
+#define ROW                                                            \
+  int row = blockIdx.x * blockDim.y + threadIdx.y, lane = threadIdx.x; \
+  if (row >= rows) return; /* a whole warp */                          \
+  long long begin = static_cast<long long>(row) * classes
+
+extern "C" __global__ void cross_entropy(const float* logits, const float* target, float* losses,
+                                         int rows, int classes) {
+  ROW;
+  Softmax softmax = softmax_of(logits + begin, classes);
+  float loss =
+      loss_of(logits + begin, softmax, classes, [=](int c) { return target[begin + c]; });
+  if (lane == 0) losses[row] = loss;
+}
+
+// dlogits[m] = dlosses[m] (softmax(logits[m]) sum(target[m]) - target[m]).
+extern "C" __global__ void cross_entropy_grad(const float* dlosses, const float* logits,
+                                              const float* target, float* dlogits, int rows,
+                                              int classes) {
+  ROW;
+  const float *x = logits + begin, *shares = target + begin;
+  Softmax softmax = softmax_of(x, classes);
+  float sum = 0;
+  for (int c = lane; c < classes; c += kWarp) sum += shares[c];
+  sum = warp_sum(sum);
+  for (int c = lane; c < classes; c += kWarp) {
+    float p = expf(x[c] - softmax.top) / softmax.total;
+    dlogits[begin + c] = dlosses[row] * (p * sum - shares[c]);
+  }
+}
+
+// losses[m], and top[m] and total[m] for the gradient.
 extern "C" __global__ void label_cross_entropy(const float* logits, const long long* labels,
                                                float* losses, float* top, float* total, int rows,
                                                int classes, long long ignore_index,
                                                float smoothing) {
-  int row = blockIdx.x * blockDim.y + threadIdx.y, lane = threadIdx.x;
-  if (row >= rows) return;  // a whole warp
-  const float* x = logits + static_cast<long long>(row) * classes;
-  float largest = -INFINITY;
-  for (int c = lane; c < classes; c += kWarp) largest = fmaxf(largest, x[c]);
-  largest = warp_max(largest);
-  float sum = 0;
-  for (int c = lane; c < classes; c += kWarp) sum += expf(x[c] - largest);
-  sum = warp_sum(sum);
+  ROW;
+  Softmax softmax = softmax_of(logits + begin, classes);
   long long label = labels[row];
-  float log_sum = logf(sum), loss = 0;
-  for (int c = lane; c < classes; c += kWarp) {
-    float target = (c == label) * (1 - smoothing) + smoothing / classes;
-    if (target > 0) loss -= target * (x[c] - largest - log_sum);  // 0 (-inf) would be NaN
-  }
-  loss = warp_sum(loss);
+  float loss = loss_of(logits + begin, softmax, classes, [=](int c) {
+    return (c == label) * (1 - smoothing) + smoothing / classes;
+  });
   if (lane > 0) return;
   losses[row] = label == ignore_index ? 0 : loss;
-  top[row] = largest;
-  total[row] = sum;
+  top[row] = softmax.top;
+  total[row] = softmax.total;
 }
 
 extern "C" __global__ void label_cross_entropy_grad(const float* dlosses, const float* logits,
