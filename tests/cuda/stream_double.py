@@ -39,6 +39,16 @@ def forbid(*kinds: str) -> Iterator[None]:
         forbidden.reset(token)
 
 
+@contextmanager
+def permit() -> Iterator[None]:
+    """Within the block nothing is forbidden."""
+    token = forbidden.set(frozenset())
+    try:
+        yield
+    finally:
+        forbidden.reset(token)
+
+
 def doing(kind: str, what: str) -> None:
     """StreamError if that is forbidden now."""
     if kind in forbidden.get():

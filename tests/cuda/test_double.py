@@ -9,7 +9,7 @@ from typing import Any
 import cupy_double as xp
 import numpy as np
 import pytest
-from stream_double import MemoryPool, Stream, StreamError, forbid
+from stream_double import MemoryPool, Stream, StreamError, forbid, permit
 
 import hwr.data
 import tinynn as tn
@@ -21,7 +21,7 @@ from hwr.interrupts import Interrupted
 from hwr.machine import machine
 from hwr.options import configure, parser
 from hwr.run import Run, prepare
-from hwr.train import fit, train_step
+from hwr.train import end_epoch, fit, train_step
 from tinynn.backend import get_backend
 
 
@@ -177,6 +177,28 @@ def test_a_training_step_waits_for_nothing(options: tuple[str, ...]) -> None:
         run.check()
     assert np.isfinite(run.mean_loss)
     assert run.images == 32
+
+
+def test_the_loop_waits_for_losses_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def waiting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            reads.append(function.__name__)
+            with permit():
+                return function(*args)
+
+        return call
+
+    monkeypatch.setattr(Run, "read_losses", waiting(Run.read_losses))
+    monkeypatch.setattr("hwr.train.end_epoch", waiting(end_epoch))
+    with tn.use_backend("double"):
+        sizes = "--batch-size", "4", "--train-size", "46", "--epochs", "1"  # the last batch is 2
+        run = a_run(*sizes, "--model", "mlp", "--augment", "affine", "--no-capture")
+        with forbid("waiting"):
+            assert fit(run, tmp_path, Interrupted(), save_every=1e9)
+    assert reads[:3] == ["read_losses", "read_losses", "end_epoch"]  # behind steps 1, 10 and 12
+    assert run.epoch == 1
 
 
 def test_a_device_s_batches_are_the_host_s(monkeypatch: pytest.MonkeyPatch) -> None:
