@@ -9,7 +9,8 @@ import tinynn as tn
 from hwr.config import Config
 from hwr.data import datasets
 from hwr.run import Run, prepare
-from hwr.train import train_step
+from hwr.train import captured_step
+from tinynn.capture import WARM_UP, CapturedStep
 
 STEPS = 3
 
@@ -56,11 +57,12 @@ def training_seconds(config: Config) -> float:
 def step_seconds(run: Run) -> float:
     """The median time of a training step, the making of its batch apart."""
     images, labels = next(iter(run.loader.epoch(0)))
-    train_step(run, images, labels)  # compiles kernels, fills caches
-    times = []
+    step, times = captured_step(run), []
+    for _ in range(WARM_UP + 1 if isinstance(step, CapturedStep) else 1):
+        step(images, labels)  # compiles kernels, fills caches, is recorded
     for _ in range(STEPS):
         began = time.perf_counter()
-        loss, _ = train_step(run, images, labels)
+        loss, _ = step(images, labels)
         loss.item()  # waits for a GPU
         times.append(time.perf_counter() - began)
     return sorted(times)[STEPS // 2]

@@ -147,15 +147,26 @@ def dry_run(run: Run, train_step: Callable[[Run, np.ndarray, np.ndarray], Any]) 
         print(run.config.recipe.refinements)
     run.model.train()
     train_step(run, images[:2], labels[:2])  # kernels compile now, and are not counted
+    taken = memory_of(lambda: train_step(run, images, labels))
+    print(f"peak memory of a training step at batch {len(labels)}: {taken}")
+    return 0
+
+
+def memory_of(step: Callable[[], Any]) -> str:
+    """What a step takes at most, of the memory that the arrays lie in."""
+    backend = tn.current_backend()
+    if backend.has_device:
+        step()
+        taken = backend.device_bytes
+        return f"{taken / 2**20:,.0f} MiB of the GPU, with the model, its moments and the images"
     tracemalloc.start()
-    train_step(run, images, labels)
+    step()
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    print(
-        f"peak memory of a training step at batch {len(labels)}: {peak / 2**20:,.0f} MiB of arrays "
-        f"beside the model's; the whole process {resident_bytes() / 2**20:,.0f} MiB"
+    return (
+        f"{peak / 2**20:,.0f} MiB of arrays beside the model's; the whole process "
+        f"{resident_bytes() / 2**20:,.0f} MiB"
     )
-    return 0
 
 
 def resident_bytes() -> int:

@@ -31,7 +31,8 @@ class DeviceLoader(Loader):
     The host draws what `Loader` draws, a few batches ahead; the device gathers, warps and
     normalises. So the batches are `Loader`'s, where they are warped up to one grey level.
 
-    Raises UserError besides for what only the host can do: synthesis, other warps than `Augment`.
+    Raises UserError besides for what only the host can do: synthesis, other warps than `Augment`;
+    and for images that the device has no room for.
     """
 
     def __init__(self, *args: Any, backend: Backend, **options: Any) -> None:
@@ -39,7 +40,14 @@ class DeviceLoader(Loader):
         if not self.fits(self.augment, self.synthesis):
             raise UserError("DeviceLoader: batches are gathered and warped; Loader does the rest")
         self.backend = backend
-        self.images = backend.asarray(self.normalize.pad(self.dataset.images))
+        images = self.normalize.pad(self.dataset.images)
+        try:
+            self.images = backend.asarray(images)
+        except MemoryError as error:
+            raise UserError(
+                f"the {len(images):,} images to train on, {images.nbytes:,} bytes, do not fit on "
+                f"the GPU ({error}); take fewer of them by --train-size"
+            ) from None
         self.levels = backend.asarray(self.normalize.levels)
 
     @staticmethod

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cupy_double
 import emulator
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ import pytest
 import tinynn as tn
 from hwr import checkpoint, train
 from hwr.errors import UserError
+from hwr.estimate import STEPS, step_seconds
 from hwr.options import configure, parser
 from hwr.run import Run, prepare
+from hwr.summary import dry_run
 from tinynn.backend import get_backend
+from tinynn.capture import WARM_UP
 from tinynn.kernels import cuda_launch
 
 SMALL = "--width", "4", "--train-size", "32", "--validation", "0", "--batch-size", "16"
@@ -76,6 +80,34 @@ def test_a_full_device_names_what_did_not_fit_and_what_would(
         )
         with pytest.raises(MemoryError, match=told):
             train.train(run, tmp_path / "run", is_new=True, save_every=1e9)
+
+
+def test_images_that_do_not_fit_on_the_device_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asarray(values: Any, dtype: Any = None) -> Any:
+        if values.nbytes > 20_000:
+            raise MemoryError("Out of memory allocating 25,088 bytes")
+        return cupy_double.array(values, dtype)
+
+    with tn.use_backend("double"):
+        a_run("--train-size", "8")
+        monkeypatch.setattr(cupy_double, "asarray", asarray)
+        told = r"the 32 images to train on, 25,088 bytes, do not fit on the GPU.*--train-size"
+        with pytest.raises(UserError, match=told):
+            a_run()
+
+
+def test_a_dry_run_tells_the_memory_of_the_device(capsys: pytest.CaptureFixture[str]) -> None:
+    with tn.use_backend("double"):
+        assert dry_run(a_run("--batch-size", "4"), train.train_step) == 0
+    assert "MiB of the GPU, with the model" in capsys.readouterr().out
+
+
+def test_an_estimate_times_the_step_as_training_takes_it() -> None:
+    with tn.use_backend("double"):  # which records it in vain: its products are cuBLAS's
+        run = a_run("--batch-size", "4", "--model", "mlp")
+        with pytest.warns(RuntimeWarning, match="cannot be recorded"):
+            assert step_seconds(run) > 0
+        assert run.optimizer.param_groups[0].step_counts[0] == WARM_UP + 1 + STEPS
 
 
 @pytest.mark.parametrize(("begun", "resumed"), [("reference", "double"), ("double", "reference")])
