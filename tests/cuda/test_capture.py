@@ -242,6 +242,18 @@ def test_results_can_be_read_some_steps_later() -> None:
         assert [r.item() for r in results] == [3 * (WARM_UP + i + 1) for i in range(KEPT)]
 
 
+def test_many_arrays_are_joined_in_a_recording() -> None:
+    def step(x: Any) -> tuple[tn.Tensor]:
+        return (F.stack([tn.Tensor(x) * i for i in range(20)], 1),)
+
+    x = np.arange(3, dtype=np.float32)
+    with tn.use_backend("double"):
+        captured: Any = tn.capture(step, (x,))
+        results = [captured(x)[0].numpy() for _ in range(WARM_UP + 1)]
+        assert captured.recording is not None
+    np.testing.assert_array_equal(results[-1], np.outer(x, np.arange(20)))
+
+
 def test_on_the_cpu_the_step_is_what_it_was() -> None:
     def step() -> tuple[tn.Tensor]:
         return (tn.Tensor(1.0),)

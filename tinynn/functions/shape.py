@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
+
+import numpy as np
 
 from tinynn.autograd import Function
 from tinynn.backend import Array
@@ -42,22 +45,28 @@ class Permute(Function):
 
 
 class Concatenate(Function):
-    """Arrays joined along an existing axis."""
+    """Arrays joined along an existing axis.
+
+    One after the other: to join many at once CuPy reads a list that the host makes, which a step
+    that is recorded cannot.
+    """
 
     def __init__(self, axis: int):
         self.axis = axis
 
     def forward(self, *xs: Array) -> Array:
-        self.sizes = [x.shape[self.axis] for x in xs]
-        return namespace(xs[0]).concatenate(xs, axis=self.axis)
+        ends = list(accumulate(x.shape[self.axis] for x in xs))
+        before = (slice(None),) * self.axis
+        self.parts = [(*before, slice(a, b)) for a, b in zip([0, *ends], ends)]
+        shape = (*xs[0].shape[: self.axis], ends[-1], *xs[0].shape[self.axis + 1 :])
+        y = namespace(xs[0]).empty(shape, np.result_type(*(x.dtype for x in xs)))
+        for part, x in zip(self.parts, xs):
+            y[part] = x
+        return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        begin, dxs = 0, []
-        for size, need in zip(self.sizes, self.needs):
-            part = (slice(None),) * self.axis + (slice(begin, begin + size),)
-            dxs.append(namespace(dy).ascontiguousarray(dy[part]) if need else None)
-            begin += size
-        return tuple(dxs)
+        contiguous = namespace(dy).ascontiguousarray
+        return tuple(contiguous(dy[p]) if need else None for p, need in zip(self.parts, self.needs))
 
 
 class Pad(Function):
