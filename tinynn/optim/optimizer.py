@@ -100,10 +100,11 @@ class ParamGroup:
             if end < len(self.params) and self._together(begin, end):
                 continue
             if self.params[begin].grad is not None:
-                self.steps[begin:end] += 1
+                steps = self.steps[begin:end]
+                steps += 1  # by its name: `self.steps[...] += 1` copies it onto itself besides
                 on_host(partial(self._count, begin, end))
                 flat = slice(self.ends[begin - 1] if begin else 0, self.ends[end - 1])
-                yield flat, self.steps[begin : begin + 1]
+                yield flat, steps[:1]
             begin = end
 
     def _count(self, begin: int, end: int) -> None:
