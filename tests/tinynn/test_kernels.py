@@ -138,13 +138,13 @@ def add_bias(draw: Draw) -> Arguments:
 
 @cases(PRODUCT)
 def column_sum(draw: Draw) -> Arguments:
-    return [a_matrix(draw) + draw.choice([1, 10])]  # around 0 they would cancel
+    return [a_matrix(draw) + draw.choice([1, 10]), None]  # around 0 they would cancel
 
 
 @cases(PRODUCT)
 def relu_bias_grad(draw: Draw) -> Arguments:
     y = a_matrix(draw)
-    return [draw.normal(*y.shape) + draw.choice([1, 10]), np.maximum(y, 0)]
+    return [draw.normal(*y.shape) + draw.choice([1, 10]), np.maximum(y, 0), None]
 
 
 # -- products element by element -----------------------------------------------------------------
@@ -799,6 +799,26 @@ def test_batch_statistics_survive_a_large_mean(backend: Backend) -> None:
     _, mean, var = backend.batch_norm(backend.asarray(x), one, zero, None, False, 1e-5)
     np.testing.assert_allclose(backend.to_numpy(mean), x.mean(0, dtype="float64"), rtol=1e-6)
     np.testing.assert_allclose(backend.to_numpy(var), x.var(0, dtype="float64"), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "rows"), [("reference", 3), ("numpy", 3), ("numpy", 4000)])
+def test_a_bias_gradient_goes_where_out_says(name: str, rows: int) -> None:
+    check_bias_gradients(get_backend(name), rows)
+
+
+def test_a_device_s_bias_gradient_goes_where_out_says(device: str) -> None:
+    check_bias_gradients(get_backend(device), 300)
+
+
+def check_bias_gradients(backend: Backend, rows: int) -> None:
+    rng = np.random.default_rng(0)
+    dy, y = (backend.asarray(rng.normal(size=(rows, 9)).astype(np.float32)) for _ in range(2))
+    storage = list(backend.xp.full((2, 9), np.nan, np.float32))
+    expected = backend.column_sum(dy), backend.relu_bias_grad(dy, y)[1]
+    got = backend.column_sum(dy, storage[0]), backend.relu_bias_grad(dy, y, storage[1])[1]
+    for a, b, out in zip(got, expected, storage, strict=True):
+        assert a is out
+        np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
 
 
 @pytest.mark.parametrize("samples", [3, 64])

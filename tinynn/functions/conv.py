@@ -41,7 +41,7 @@ class Conv2d(Function):
                 dy, x, self.w_shape, *self.geometry, self.grad_storage(1)
             )
         if self.needs[2]:
-            db = self.kernels.column_sum(dy)
+            db = self.kernels.column_sum(dy, self.grad_storage(2))
         return dx, dw, db
 
 

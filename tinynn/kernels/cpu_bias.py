@@ -92,21 +92,21 @@ def add_bias(y: Array, bias: Array) -> None:
 
 
 @float32_only(reference.column_sum)
-def column_sum(dy: Array) -> Array:
+def column_sum(dy: Array, out: Array | None = None) -> Array:
     """Drop-in for reference.column_sum."""
     if dy.size <= SMALL:
-        return dy.reshape(-1, dy.shape[-1]).sum(axis=0)
-    return sums(sum_rows, dy)
+        return dy.reshape(-1, dy.shape[-1]).sum(axis=0, out=out)
+    return reference.put(sums(sum_rows, dy), out)
 
 
 @float32_only(reference.relu_bias_grad)
-def relu_bias_grad(dy: Array, y: Array) -> tuple[Array, Array]:
+def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array, Array]:
     """Drop-in for reference.relu_bias_grad: one pass."""
     if dy.size <= SMALL:
         dz = np.where(y > 0, dy, np.float32(0))
-        return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0)
+        return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0, out=out)
     dz = empty_like(dy)
-    return dz, sums(close_and_sum_rows, dy, y=y, dz=dz)
+    return dz, reference.put(sums(close_and_sum_rows, dy, y=y, dz=dz), out)
 
 
 def sums(loop: Columns, dy: Array, **others: Array) -> Array:

@@ -46,6 +46,7 @@ KERNELS: dict[str, Any] = {
     "log_softmax": cuda_rows.log_softmax,
     "log_softmax_grad": cuda_rows.log_softmax_grad,
     "relu_grad": cuda_activation.relu_grad,
+    "relu_bias_grad": cuda_activation.relu_bias_grad,
     "sigmoid": cuda_activation.sigmoid,
     "sigmoid_grad": cuda_activation.sigmoid_grad,
     "tanh_grad": cuda_activation.tanh_grad,

@@ -51,11 +51,11 @@ def _finish(name: str, partial: Array, *arguments: object) -> None:
 
 
 @drop_in(reference.column_sum)
-def column_sum(dy: Array) -> Array:
+def column_sum(dy: Array, out: Array | None = None) -> Array:
     """Drop-in for reference.column_sum."""
     channels = dy.shape[-1]
     rows = dy.size // channels
-    sums = namespace(dy).empty(channels, dy.dtype)
+    sums = namespace(dy).empty(channels, dy.dtype) if out is None else out
     sizes = int32(rows), int32(channels)
     partial = _column_sums("column_sums", 1, rows, channels, dy, None, *sizes)
     _finish("finish_column_sums", partial, sums, ())

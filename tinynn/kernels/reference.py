@@ -34,6 +34,14 @@ def kernel(function: K) -> K:
     return function
 
 
+def put(result: Array, out: Array | None) -> Array:
+    """A kernel's result, in `out` if that is given, as in NumPy."""
+    if out is None:
+        return result
+    out[...] = result
+    return out
+
+
 def namespace(x: Array) -> Any:
     """The array library that `x` belongs to: numpy, cupy, ..."""
     return sys.modules[type(x).__module__.partition(".")[0]]
@@ -157,11 +165,7 @@ def conv2d_weight_grad(
     oc = w_shape[0]
     patches = by_group(im2col(x, w_shape[1:3], stride, padding, dilation), groups)
     dy_groups = dy.reshape(-1, groups, oc // groups).transpose(1, 2, 0)  # (G, OC/G, M)
-    dw = (dy_groups @ patches).reshape(w_shape)
-    if out is None:
-        return dw
-    out[...] = dw
-    return out
+    return put((dy_groups @ patches).reshape(w_shape), out)
 
 
 @kernel
@@ -195,18 +199,24 @@ def add_bias(y: Array, bias: Array) -> None:
 
 
 @kernel
-def column_sum(dy: Array) -> Array:
-    """The sum over all axes but the last: a bias' gradient. dy (..., C) -> (C,)."""
+def column_sum(dy: Array, out: Array | None = None) -> Array:
+    """The sum over all axes but the last: a bias' gradient. dy (..., C) -> (C,).
+
+    `out`: where to put it, as in NumPy.
+    """
     axes = tuple(range(dy.ndim - 1))
-    return dy.sum(axis=axes, dtype=np.float64).astype(dy.dtype)
+    return put(dy.sum(axis=axes, dtype=np.float64).astype(dy.dtype), out)
 
 
 @kernel
-def relu_bias_grad(dy: Array, y: Array) -> tuple[Array, Array]:
+def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array, Array]:
     """Back through y = max(z + bias, 0): dz, which is dy where y is positive, and its column sum,
-    the bias' gradient. dy, y (..., C) -> dz (..., C), dbias (C,)."""
+    the bias' gradient. dy, y (..., C) -> dz (..., C), dbias (C,).
+
+    `out`: where to put dbias.
+    """
     dz = relu_grad(dy, y)
-    return dz, column_sum(dz)
+    return dz, column_sum(dz, out)
 
 
 # ---------------------------------------------------------------------------------------------
