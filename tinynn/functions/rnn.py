@@ -20,10 +20,13 @@ from tinynn.tensor import Tensor
 class Recurrence(Function):
     """What the three have in common: dw, a sum over all steps, is one matrix product."""
 
-    def weight_grad(self, du: Array, y: Array, h: Array) -> Array:
-        """du (T, N, G), states y (T, N, H), first state h (N, H) -> dw (G, H)."""
-        before = namespace(y).concatenate([h[None], y[:-1]])
-        return self.kernels.matmul(du.reshape(-1, du.shape[2]).T, before.reshape(-1, y.shape[2]))
+    def weight_grad(self, i: int, du: Array, y: Array, h: Array) -> Array | None:
+        """du (T, N, G), states y (T, N, H), first state h (N, H) -> dw (G, H), of input i; None if
+        nobody needs it."""
+        if not self.needs[i]:
+            return None
+        before = namespace(y).concatenate([h[None], y[:-1]]).reshape(-1, y.shape[2])
+        return self.kernels.matmul(du.reshape(-1, du.shape[2]).T, before, self.grad_storage(i))
 
 
 class RNN(Recurrence):
@@ -40,7 +43,7 @@ class RNN(Recurrence):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         y, h, w = self.saved
         dx, dh = self.kernels.rnn_grad(dy, y, w, self.nonlinearity)
-        return dx, dh, self.weight_grad(dx, y, h) if self.needs[2] else None
+        return dx, dh, self.weight_grad(2, dx, y, h)
 
 
 class LSTM(Recurrence):
@@ -54,7 +57,7 @@ class LSTM(Recurrence):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         y, gates, h, c, w = self.saved
         dx, dh, dc = self.kernels.lstm_grad(dy, y, gates, c, w)
-        return dx, dh, dc, self.weight_grad(dx, y[0], h) if self.needs[3] else None
+        return dx, dh, dc, self.weight_grad(3, dx, y[0], h)
 
 
 class GRU(Recurrence):
@@ -68,8 +71,8 @@ class GRU(Recurrence):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         y, gates, h, w = self.saved
         dx, du, dh = self.kernels.gru_grad(dy, y, gates, h, w)
-        dw = self.weight_grad(du, y, h) if self.needs[2] else None
-        return dx, dh, dw, self.kernels.column_sum(du) if self.needs[3] else None
+        db = self.kernels.column_sum(du, self.grad_storage(3)) if self.needs[3] else None
+        return dx, dh, self.weight_grad(2, du, y, h), db
 
 
 def check_recurrent(name: str, gates: int, x: Tensor, h: Tensor, w_ih: Tensor, w_hh: Tensor):
