@@ -73,18 +73,36 @@ def outputs(
     """What a model in evaluation mode makes of each batch of a loader, and the labels.
 
     `views` load the same images in other forms; the probabilities of all the forms are averaged.
+    Of a batch that does not fit into memory half is read at a time, or half of that.
     """
     model.eval()
+    rows = loader.batch_size
     with Progress(label, len(loader.dataset)) as progress:
-        for (images, labels), *more in zip(*(each.epoch(0) for each in (loader, *views))):
-            with tn.no_grad():
-                output = model(tn.Tensor(images))
-                if more:
-                    forms = [output, *(model(tn.Tensor(form)) for form, _ in more)]
-                    mean = F.stack([F.softmax(each, -1) for each in forms]).mean(0)
-                    output = mean.clip(min=1e-37).log()  # no logarithm of 0
-            yield output, labels
-            progress.update(len(labels))
+        for batches in zip(*(each.epoch(0) for each in (loader, *views))):
+            (forms, (labels, *_)), begin = zip(*batches), 0
+            while begin < len(labels):
+                part = slice(begin, begin + rows)
+                try:
+                    output = output_of(model, [images[part] for images in forms])
+                except MemoryError:
+                    if rows == 1:
+                        raise
+                    rows = -(-rows // 2)
+                    continue
+                yield output, labels[part]
+                progress.update(len(labels[part]))
+                begin += rows
+
+
+@tn.no_grad()
+def output_of(model: Module, forms: Sequence[np.ndarray]) -> tn.Tensor:
+    """What a model makes of images; of several forms of them the logarithm of their mean
+    probability."""
+    outputs = [model(tn.Tensor(form)) for form in forms]
+    if len(outputs) == 1:
+        return outputs[0]
+    mean = F.stack([F.softmax(each, -1) for each in outputs]).mean(0)
+    return mean.clip(min=1e-37).log()  # no logarithm of 0
 
 
 def split_loader(config: Config, split: str, augment: Augment | None = None) -> Loader:

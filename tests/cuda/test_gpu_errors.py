@@ -13,6 +13,7 @@ import tinynn as tn
 from hwr import checkpoint, train
 from hwr.errors import UserError
 from hwr.estimate import STEPS, step_seconds
+from hwr.evaluate import evaluate
 from hwr.options import configure, parser
 from hwr.run import Run, prepare
 from hwr.summary import dry_run
@@ -82,7 +83,28 @@ def test_a_full_device_names_what_did_not_fit_and_what_would(
             train.train(run, tmp_path / "run", is_new=True, save_every=1e9)
 
 
-def test_images_that_do_not_fit_on_the_device_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_do_not_fit_together_are_read_in_parts() -> None:
+    reference, read = get_backend("reference"), []
+
+    def linear(x: Any, w: Any, bias: Any, relu: bool) -> Any:
+        read.append(len(x))
+        if len(x) > 4:
+            raise MemoryError("Out of memory allocating 1,024 bytes")
+        return reference.linear(x, w, bias, relu)
+
+    results = []
+    for backend in (reference, reference.override("full", linear=linear)):
+        with tn.use_backend(backend):
+            run = a_run("--model", "mlp", "--train-size", "18")
+            read.clear()
+            results.append(evaluate(run.model, run.loader))
+    assert read[:3] == [16, 8, 4]
+    assert max(read[3:]) == 4
+    np.testing.assert_array_equal(results[0].confusion, results[1].confusion)
+    assert results[0].loss == pytest.approx(results[1].loss, rel=1e-5)
+
+
+def test_images_that_do_not_fit_on_on_the_device_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def asarray(values: Any, dtype: Any = None) -> Any:
         if values.nbytes > 20_000:
             raise MemoryError("Out of memory allocating 25,088 bytes")
