@@ -43,7 +43,8 @@ def capture(step: Step, example: Sequence[Any], *, model: Module | None = None) 
     reads nothing back. `example`: inputs as it will be given. The first three calls run as they
     are, then the step is recorded. Inputs of another shape, or another mode of `model` (or of
     gradients, or precision), begin anew. A batch of fewer rows, the last of an epoch, runs as it is
-    and keeps the recording. Results are valid for 32 further calls.
+    and keeps the recording. Results are valid for 32 further calls. Numbers that the step reads on
+    the host, all but an optimiser's lr, stay what they were: capture anew to change a momentum.
 
     A step that cannot be recorded runs as it is, with a RuntimeWarning that says why.
     """

@@ -70,5 +70,9 @@ class DeviceLoader(Loader):
         return Draw(chosen, maps, moved), self.dataset.labels[chosen]
 
     def _gather(self, draw: Draw) -> Any:
-        given = [a if a is None else self.backend.asarray(a) for a in draw]
-        return self.backend.gather_images(self.images, *given, self.levels)
+        try:
+            given = [a if a is None else self.backend.asarray(a) for a in draw]
+            return self.backend.gather_images(self.images, *given, self.levels)
+        except MemoryError as error:
+            shape = len(draw.chosen), *self.images.shape[1:]
+            raise MemoryError(f"the batch's images, {shape}: {error}") from error

@@ -83,6 +83,18 @@ def test_a_full_device_names_what_did_not_fit_and_what_would(
             train.train(run, tmp_path / "run", is_new=True, save_every=1e9)
 
 
+def test_a_batch_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    def gather_images(images: Any, chosen: Any, maps: Any, moved: Any, levels: Any) -> Any:
+        raise MemoryError("Out of memory allocating 1,024 bytes")
+
+    with tn.use_backend(get_backend("double").override("full", gather_images=gather_images)):
+        told = (
+            r"the batch's images, \(16, 28, 28, 1\): Out of memory.*the batch is 16 images, and 8"
+        )
+        with pytest.raises(MemoryError, match=told):
+            train.train(a_run(), tmp_path / "run", is_new=True, save_every=1e9)
+
+
 def test_images_that_do_not_fit_together_are_read_in_parts() -> None:
     reference, read = get_backend("reference"), []
 
