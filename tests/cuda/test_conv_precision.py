@@ -31,23 +31,26 @@ def relative_error(got: np.ndarray, true: np.ndarray) -> float:
 def check_triplet(
     device: str, precision: str, n: int, size: int, c: int, oc: int, geometry: tuple
 ) -> None:
-    """The triplet's errors are those of operands so precise."""
+    """The triplet's errors are those of operands so precise; what is added has none."""
     rng = np.random.default_rng(0)
     reference, backend = get_backend("reference"), get_backend(device)
     x, w = rng.standard_normal((n, size, size, c)), rng.standard_normal((oc, 3, 3, c))
     y = reference.conv2d(x, w, *geometry)
-    dy = rng.standard_normal(y.shape)
+    dy, residual = rng.standard_normal(y.shape), rng.standard_normal(x.shape)
     calls = [
-        ("conv2d", (x, w), ()),
-        ("conv2d_input_grad", (dy, w), (x.shape,)),
-        ("conv2d_weight_grad", (dy, x), (w.shape,)),
+        ("conv2d", (x, w, *geometry)),
+        ("conv2d_input_grad", (dy, w, x.shape, *geometry, residual)),
+        ("conv2d_weight_grad", (dy, x, w.shape, *geometry)),
     ]
     tn.set_float32_matmul_precision(precision)
     least, most = LIMITS[precision]
-    for name, arrays, shape in calls:
-        true = reference.kernels[name](*arrays, *shape, *geometry)
-        given = [backend.asarray(a.astype(np.float32)) for a in arrays]
-        got = backend.to_numpy(backend.kernels[name](*given, *shape, *geometry))
+    for name, arguments in calls:
+        true = reference.kernels[name](*arguments)
+        given = [
+            backend.asarray(a.astype(np.float32)) if isinstance(a, np.ndarray) else a
+            for a in arguments
+        ]
+        got = backend.to_numpy(backend.kernels[name](*given))
         assert least <= relative_error(got, true) <= most, name
 
 

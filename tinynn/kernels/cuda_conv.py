@@ -89,17 +89,17 @@ def conv2d_input_grad(
     residual: Array | None = None,
 ) -> Array:
     """Drop-in for reference.conv2d_input_grad."""
-    if residual is not None:
-        return conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups) + residual
+    given = dy, w, x_shape, stride, padding, dilation, groups, residual
     if groups != 1:
-        return grouped.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
+        return grouped.conv2d_input_grad(*given)
     geometry, taps, visits = _geometry(x_shape, w.shape, stride, padding, dilation)
     if taps > MOST_TAPS:
-        return reference.conv2d_input_grad(dy, w, x_shape, stride, padding, dilation, groups)
+        return reference.conv2d_input_grad(*given)
     (_, h, wide, c), oc = x_shape, w.shape[0]
-    dx = namespace(dy).empty(x_shape, dy.dtype)
+    dx, name = namespace(dy).empty(x_shape, dy.dtype), "conv2d_input_grad"
     by_four, seen = c % 4 == 0 and oc % 4 == 0, _seen(visits, h * wide * taps)
-    _multiply("conv2d_input_grad", (dy, w, dx), taps * oc, seen, geometry, by_four=by_four)
+    more = (dx, False) if residual is None else (residual, True)
+    _multiply(name, (dy, w, dx), taps * oc, seen, geometry, more, by_four=by_four)
     return dx
 
 
@@ -234,23 +234,25 @@ def choose_plan(rows: int, columns: int, depth: float, precision: int) -> Plan:
 
 def _multiply(
     name: str, arrays: tuple[Array, ...], depth: int, seen: float, geometry: tuple[int, ...],
-    *, by_four: bool,
+    residual: tuple[Array, bool] | tuple[()] = (), *, by_four: bool,
 ) -> None:  # fmt: skip
-    """The third array from the first two, its last axis the columns; the depth perhaps in parts."""
+    """The third array from the first two, its last axis the columns; the depth perhaps in parts.
+
+    `residual`: for a kernel that takes it, an array and whether to add it.
+    """
     a, b, to = arrays
     columns, images = to.shape[-1], len(to)
     sizes = to.size // columns, columns
     precision, vector = _variant(a, b, by_four=by_four)
     plan = choose_plan(*sizes, depth * seen, precision)
-    options, sparse = definitions(plan.tile, vector), seen < 1
+    options, sparse, split = definitions(plan.tile, vector), seen < 1, plan.splits > 1
     taps = geometry[-3] * geometry[-1]
-    if plan.splits == 1:
-        _launch(name, options, plan, sizes, taps, a, b, to, images, sparse, *geometry)
-        return
-    partial = namespace(to).empty((plan.splits, to.size), to.dtype)
-    _launch(name, options, plan, sizes, taps, a, b, partial, images, sparse, *geometry)
-    numbers = map(int32, (to.size, plan.splits))
-    per_element(FILE, "sum_shares", to.size, partial, to, *numbers, options=options)
+    sums = namespace(to).empty((plan.splits, to.size), to.dtype) if split else to
+    _launch(name, options, plan, sizes, taps, a, b, sums, *residual, images, sparse, *geometry)
+    if split:
+        more, added = residual or (to, False)
+        numbers = map(int32, (added, to.size, plan.splits))
+        per_element(FILE, "sum_shares", to.size, sums, to, more, *numbers, options=options)
 
 
 def _variant(a: Array, b: Array, *, by_four: bool) -> tuple[int, int]:
@@ -284,9 +286,9 @@ def _kernel(xp: Any, name: str, options: tuple[str, ...], tile: Tile, shared: in
 def _launch(
     name: str, options: tuple[str, ...], plan: Plan, sizes: tuple[int, int], taps: int, *given: Any
 ) -> None:
-    """Launch a product of (rows, columns); the first three arguments are arrays."""
-    arrays, numbers, tile = given[:3], map(int32, given[3:]), plan.tile
+    """Launch a product of (rows, columns) with arrays, the first of them first, and integers."""
+    arguments, tile = [int32(x) if isinstance(x, int) else x for x in given], plan.tile
     grid = -(-sizes[0] // tile.rows), -(-sizes[1] // tile.columns), plan.splits
     shared = tile.shared(taps)
-    function = _kernel(namespace(arrays[0]), name, options, tile, shared)
-    function(grid, (THREADS,), (*arrays, *numbers), shared_mem=shared)
+    function = _kernel(namespace(given[0]), name, options, tile, shared)
+    function(grid, (THREADS,), tuple(arguments), shared_mem=shared)

@@ -28,11 +28,15 @@ def conv2d_input_grad(
     padding: Padding,
     dilation: Pair,
     groups: int,
+    residual: Array | None,
 ) -> Array:
     """As reference.conv2d_input_grad: each thread one element of dx."""
     geometry = _geometry(x_shape, w.shape, stride, padding, dilation, groups)
-    dx = namespace(dy).empty(x_shape, dy.dtype)
-    per_element(FILE, "conv2d_input_grad", dx.size, dy, w, dx, *map(int32, (dx.size, *geometry)))
+    dx, added = namespace(dy).empty(x_shape, dy.dtype), residual is not None
+    per_element(
+        FILE, "conv2d_input_grad", dx.size, dy, w, dx, residual if added else dx,
+        *map(int32, (added, dx.size, *geometry)),
+    )  # fmt: skip
     return dx
 
 

@@ -213,8 +213,8 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
 }
 
 extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
-    conv2d_input_grad(const float* dy, const float* w_, float* dx, int images, int by_place,
-                      GEOMETRY) {
+    conv2d_input_grad(const float* dy, const float* w_, float* dx, const float* residual,
+                      int has_residual, int images, int by_place, GEOMETRY) {
   const Geometry g = GIVEN;
   using A = ByDepth<ROWS>;
   using B = ByLine<COLUMNS>;
@@ -251,7 +251,9 @@ extern "C" __global__ void __launch_bounds__(kThreads, BLOCKS)
     add(at, by.step, by.slice, by.taps);
     add(at_weights, by.step, by.slice, by.taps);
   });
-  store_rows(sums, dx + static_cast<long long>(blockIdx.z) * rows * g.c, s.begins, g.c);
+  bool adds = has_residual && gridDim.z == 1;  // else sum_shares does
+  float* to = dx + static_cast<long long>(blockIdx.z) * rows * g.c;
+  store_rows(sums, to, s.begins, g.c, adds ? residual : nullptr);
 }
 
 // partial (splits, OC, live taps and C).
@@ -291,9 +293,12 @@ __device__ __forceinline__ float sum_of(const float* share, long long size, int 
   for (int split = 0; split < splits; split++) sum += share[split * size];
   return sum;
 }
-extern "C" __global__ void sum_shares(const float* partial, float* to, int n, int splits) {
+extern "C" __global__ void sum_shares(const float* partial, float* to, const float* residual,
+                                      int has_residual, int n, int splits) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) to[i] = sum_of(partial + i, n, splits);
+  if (i >= n) return;
+  float sum = sum_of(partial + i, n, splits);
+  to[i] = has_residual ? sum + residual[i] : sum;
 }
 
 // The same into dw (OC, KH, KW, C): 0 for taps that never see the image.

@@ -29,7 +29,8 @@ extern "C" __global__ void conv2d(const float* x, const float* w_, float* y, int
   y[i] = sum;
 }
 
-extern "C" __global__ void conv2d_input_grad(const float* dy, const float* w_, float* dx, int n,
+extern "C" __global__ void conv2d_input_grad(const float* dy, const float* w_, float* dx,
+                                             const float* residual, int has_residual, int n,
                                              GEOMETRY) {
   ELEMENT(n);
   int channel = i % c, column = i / c % w, row = i / c / w % h, image = i / c / w / h;
@@ -43,7 +44,7 @@ extern "C" __global__ void conv2d_input_grad(const float* dy, const float* w_, f
       const float* weights = w_ + ((group * og * kh + a) * kw + b) * cg + channel % cg;
       for (int k = 0; k < og; k++) sum += pixel[k] * weights[k * kh * kw * cg];
     }
-  dx[i] = sum;
+  dx[i] = has_residual ? sum + residual[i] : sum;
 }
 
 // partial (splits, KH, KW, CG, OC): each element sums over one share of the output pixels.

@@ -248,33 +248,60 @@ __device__ __forceinline__ Sums product(Element* tiles, Steps steps, Fetch fetch
   return sums;
 }
 
+// n numbers, or only `count` of them, which move at once if none is missing and they are so aligned.
 template <int n>
-__device__ __forceinline__ void store(float* to, const float (&v)[n], int count) {  // or fewer
-  struct alignas(4 * n) Together {
-    float at[n];
-  };
-  if (count >= n && reinterpret_cast<unsigned long long>(to) % sizeof(Together) == 0)
-    *reinterpret_cast<Together*>(to) = reinterpret_cast<const Together&>(v);
+struct alignas(4 * n) Together {
+  float at[n];
+
+  __device__ static bool at_once(const float* place, int count) {
+    return count >= n && reinterpret_cast<unsigned long long>(place) % sizeof(Together) == 0;
+  }
+};
+template <int n>
+__device__ __forceinline__ void load(float (&v)[n], const float* from, int count) {
+  if (Together<n>::at_once(from, count))
+    reinterpret_cast<Together<n>&>(v) = *reinterpret_cast<const Together<n>*>(from);
+  else
+    for (int i = 0; i < n; i++)
+      if (i < count) v[i] = from[i];
+}
+template <int n>
+__device__ __forceinline__ void store(float* to, const float (&v)[n], int count) {
+  if (Together<n>::at_once(to, count))
+    *reinterpret_cast<Together<n>*>(to) = reinterpret_cast<const Together<n>&>(v);
   else
     for (int i = 0; i < n; i++)
       if (i < count) to[i] = v[i];
 }
 
-// Write the sums by rows: row r begins at begins[r], or is left out if that is negative.
+// Write the sums by rows: row r begins at begins[r], or is left out if that is negative. What
+// stands there in `residual`, if that is given, is added.
 __device__ __forceinline__ void store_rows(const Sums& sums, float* to, const int* begins,
-                                           int columns) {
-  constexpr int together = kPacked ? 2 : 4;
+                                           int columns, const float* residual = nullptr) {
+  constexpr int together = kPacked ? 2 : 4, groups = kColumns / 4 / together;
 #pragma unroll
   for (int i = 0; i < kRows / 8; i++) {
     int begin = begins[Sums::row(i)];
+    if (begin < 0) continue;
+    float added[groups][together];  // one wait for a row's
+    auto each_group = [&](auto move) {
 #pragma unroll
-    for (int j = 0; j < kColumns / 4; j += together) {
-      int column = blockIdx.y * COLUMNS + Sums::column(j);
+      for (int j = 0; j < groups; j++) {
+        int column = blockIdx.y * COLUMNS + Sums::column(j * together);
+        move(j, begin + column, columns - column);
+      }
+    };
+    if (residual)
+      each_group([&](int j, int at, int count) { load(added[j], residual + at, count); });
+    each_group([&](int j, int at, int count) {
       float v[together];
 #pragma unroll
-      for (int k = 0; k < together; k++) v[k] = sums.number(i, j + k);
-      if (begin >= 0) store(to + begin + column, v, columns - column);
-    }
+      for (int k = 0; k < together; k++) {
+        v[k] = sums.number(i, j * together + k);
+        if (residual) v[k] += added[j][k];
+      }
+      store(to + at, v, count);
+    });
   }
 }
 
