@@ -659,6 +659,24 @@ def check_drop_in(
         assert first is None or first.tobytes() == second.tobytes()  # bit for bit
 
 
+@pytest.mark.parametrize("backend_name", sorted({param.values[0] for param in DROP_INS}))
+@pytest.mark.parametrize("name", ["conv2d", "batch_norm", "softmax", "silu"])
+def test_integers_are_left_to_the_reference(backend_name: str, name: str) -> None:
+    """A kernel of float32 would take their bytes for numbers, and read and write beyond them."""
+    x, w, channel = np.arange(64).reshape(1, 4, 4, 4) % 7, np.ones((2, 3, 3, 4)), np.ones(4)
+    arguments = {
+        "conv2d": [x, w, (1, 1), ((0, 0), (0, 0)), (1, 1), 1],
+        "batch_norm": [x, channel, channel, None, False, 1e-5],
+        "softmax": [x, 3],
+        "silu": [x],
+    }[name]
+    expected, got = (
+        run(get_backend(backend), name, arguments, "float32")[0][0]
+        for backend in ("reference", backend_name)
+    )
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
 # -- what holds for every backend ----------------------------------------------------------------
 
 

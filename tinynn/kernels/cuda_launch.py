@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from tinynn.kernels.fallback import RATES, kinds_of
 from tinynn.kernels.reference import Array, namespace
 
 K = TypeVar("K", bound=Callable[..., Any])
@@ -96,12 +97,13 @@ def drop_in(fallback: Callable[..., Any]) -> Callable[[K], K]:
     """Use the decorated kernel for contiguous float32 arrays that are not empty, and the reference
     for all others. Rates and steps are float64 and labels integers, whatever the weights are."""
 
-    rates = [name in ("lr", "step") for name in inspect.signature(fallback).parameters]
+    names = inspect.signature(fallback).parameters
+    kinds = ["" if name in RATES else kinds_of(name) for name in names]
 
     def decorate(fast: K) -> K:
         @wraps(fallback)
         def choose(*args: Any) -> Any:
-            if not all(rate or _fits(a) for a, rate in zip(args, rates)):
+            if not all(map(_fits, args, kinds)):
                 return fallback(*args)
             try:
                 return fast(*args)
@@ -116,12 +118,12 @@ def drop_in(fallback: Callable[..., Any]) -> Callable[[K], K]:
     return decorate
 
 
-def _fits(argument: Any) -> bool:
+def _fits(argument: Any, kinds: str) -> bool:
     """Whether the kernels take an argument: what is no array, they do."""
-    if not hasattr(argument, "flags"):
+    if not kinds or not hasattr(argument, "flags"):
         return True
-    kind_fits = argument.dtype == np.float32 or argument.dtype.kind in "iu"
-    return kind_fits and argument.flags.c_contiguous and 0 < argument.size < MOST
+    fits = argument.dtype == np.float32 if kinds == "f" else argument.dtype.kind in kinds
+    return fits and argument.flags.c_contiguous and 0 < argument.size < MOST
 
 
 def int32(x: int | bool) -> np.int32:

@@ -12,23 +12,28 @@ import numpy as np
 K = TypeVar("K", bound=Callable[..., Any])
 FLOAT32 = np.dtype(np.float32)  # mostly this very object, which is quicker to compare
 
+# Parameters that are not float32: float64 for every dtype of weights; and integers of any size.
+RATES = "lr", "step"
+INTEGERS = (
+    "labels", "targets", "input_lengths", "target_lengths", "tap", "bits", "images", "chosen",
+)  # fmt: skip
+
 
 def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
     """Use the decorated kernel for contiguous float32 arrays and the reference for all others."""
 
-    # Rates and step counts are float64 for every dtype of weights.
     checked = [
-        p.annotation.startswith("Array") and p.name not in ("lr", "step")
+        "" if p.name in RATES or not p.annotation.startswith("Array") else kinds_of(p.name)
         for p in inspect.signature(fallback).parameters.values()
     ]
 
     def decorate(fast: K) -> K:
         @wraps(fast)
         def kernel(*args: Any) -> Any:
-            for a, check in zip(args, checked):
-                if check and isinstance(a, np.ndarray):
+            for a, kinds in zip(args, checked):
+                if kinds and isinstance(a, np.ndarray):
                     fits = a.dtype is FLOAT32 and a.flags.c_contiguous  # nearly always
-                    if not (fits or _fits(a)):
+                    if not (fits or _fits(a, kinds)):
                         return fallback(*args)
             return fast(*args)
 
@@ -37,9 +42,13 @@ def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
     return decorate
 
 
-def _fits(array: np.ndarray) -> bool:
-    """Floating-point arrays must be contiguous float32; integer ones (pool taps) are the
-    kernel's own business."""
+def kinds_of(parameter: str) -> str:
+    """The kinds of numbers that a parameter's array holds, by the letters of `dtype.kind`."""
+    return "iu" if parameter in INTEGERS else "f"
+
+
+def _fits(array: np.ndarray, kinds: str) -> bool:
+    """Numbers must be contiguous float32; integers are the kernel's own business."""
     if array.dtype == FLOAT32:
         return array.flags.c_contiguous
-    return array.dtype.kind != "f"
+    return kinds == "iu" and array.dtype.kind in kinds
