@@ -1,7 +1,8 @@
 """CUDA drop-ins for batch normalisation, fused with addition and ReLU, and for sums over columns.
 
 Forward: sums of x and x^2, their end, one pass over x. Backward: sums of dz and dz xhat, their
-end, one pass. The ReLU's mask is read off y, never stored.
+end, one pass. The ReLU's mask is read off y, never stored. A pass should take as long as memory
+does, so threads read several numbers before they wait for one.
 """
 
 from __future__ import annotations
@@ -10,15 +11,7 @@ import numpy as np
 
 from tinynn.kernels import reference
 from tinynn.kernels.cuda_conv import conv2d
-from tinynn.kernels.cuda_launch import (
-    THREADS,
-    drop_in,
-    float32,
-    int32,
-    kernel,
-    like,
-    per_element,
-)
+from tinynn.kernels.cuda_launch import drop_in, float32, int32, kernel, like, per_element
 from tinynn.kernels.geometry import Padding, Pair
 from tinynn.kernels.reference import Array, namespace
 
@@ -26,6 +19,7 @@ FILE = "norm"
 COLUMNS, ROWS = 32, 8  # of a block's threads, as in norm.cu
 ROWS_EACH = 16  # rows that a thread sums before blocks share the work
 MOST_SLICES = 256
+EACH = 8  # elements that a thread normalises, as in norm.cu
 
 
 def _column_sums(name: str, count: int, rows: int, channels: int, *arguments: object) -> Array:
@@ -43,11 +37,11 @@ def _column_sums(name: str, count: int, rows: int, channels: int, *arguments: ob
 
 
 def _finish(name: str, partial: Array, *arguments: object) -> None:
-    """Launch a kernel that adds up the slices, one thread for each channel."""
-    slices, _, channels = partial.shape
-    grid = (-(-channels // THREADS),)
+    """Launch a kernel that adds up the slices, one block for COLUMNS channels."""
+    slices, count, channels = partial.shape
+    grid, shared = (-(-channels // COLUMNS),), 8 * count * COLUMNS * ROWS
     given = (partial, *arguments[:-1], int32(slices), *arguments[-1], int32(channels))  # type: ignore[misc]
-    kernel(namespace(partial), FILE, name)(grid, (THREADS,), given)
+    kernel(namespace(partial), FILE, name)(grid, (COLUMNS, ROWS), given, shared_mem=shared)
 
 
 @drop_in(reference.column_sum)
@@ -142,12 +136,19 @@ def _normalize(
     relu: bool,
     eps: float,
 ) -> Array:
-    y, has_residual = like(x), residual is not None
+    y, has_residual, stride = like(x), residual is not None, _stride(x)
     per_element(
-        FILE, "normalize", x.size, x, weight, bias, mean, var, residual if has_residual else x, y,
-        int32(x.size), int32(x.shape[-1]), float32(eps), int32(relu), int32(has_residual),
+        FILE, "normalize", stride, x, weight, bias, mean, var, residual if has_residual else x, y,
+        int32(x.size), int32(stride), int32(x.shape[-1]), float32(eps), int32(relu),
+        int32(has_residual),
     )  # fmt: skip
     return y
+
+
+def _stride(x: Array) -> int:
+    """How far apart a thread's elements lie: whole rows, so that they are of one channel."""
+    channels = x.shape[-1]
+    return -(-x.size // channels // EACH) * channels
 
 
 @drop_in(reference.batch_norm_grad)
@@ -202,9 +203,10 @@ def _gradients(
     sizes = int32(rows), int32(channels), float32(eps), int32(relu)
     partial = _column_sums("gradient_sums", 2, rows, channels, dy, x, mask, mean, var, None, *sizes)
     _finish("finish_gradient_sums", partial, dweight, dbias, ())
+    stride = _stride(x)
     per_element(
-        FILE, "normalize_grad", x.size, dy, x, mask, weight, mean, var, dweight, dbias, dx,
-        dx if dresidual is None else dresidual, int32(x.size), *sizes, int32(training),
-        int32(needs_residual),
+        FILE, "normalize_grad", stride, dy, x, mask, weight, mean, var, dweight, dbias, dx,
+        dx if dresidual is None else dresidual, int32(x.size), int32(stride), *sizes,
+        int32(training), int32(needs_residual),
     )  # fmt: skip
     return dx, dweight, dbias, dresidual

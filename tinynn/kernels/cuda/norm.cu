@@ -1,45 +1,65 @@
 // Batch normalisation of (M, C), fused with an addition and a ReLU, and sums over columns.
 //
 // Sums run in float64, as the reference's do: the passes wait for memory, not for arithmetic. Each
-// slice of the rows is summed by one block, and the slices in their order: the same bits each time.
+// slice of the rows is summed by one block, and the slices by another: always in the same order, so
+// that the same bits come each time.
 #include "device.cuh"
 
 constexpr int kColumns = 32, kRows = 8;  // of a block's threads
 
-// partial[slice][i][c] = sum over the slice's rows of the i-th of `count` terms.
+__device__ __forceinline__ int column() { return blockIdx.x * kColumns + threadIdx.x; }
+
+// totals[i] = sum over this block's slice of the rows of the i-th of `count` terms, in column().
+// -> whether this thread is the one that has them.
 template <int count, class Terms>
-__device__ __forceinline__ void sum_columns(double* partial, int rows, int channels, Terms terms) {
+__device__ __forceinline__ bool sum_rows(double* totals, int rows, int channels, Terms terms) {
   DYNAMIC_SHARED(double, sums);  // [count][kRows][kColumns]
-  int c = blockIdx.x * kColumns + threadIdx.x;
+  int c = column();
   int slice = (rows + gridDim.y - 1) / gridDim.y;
   int begin = blockIdx.y * slice, end = min(rows, begin + slice);
   double own[count] = {};
-  if (c < channels)
+  if (c < channels) {
+#pragma unroll 8  // so many reads are waited for at once
     for (int row = begin + threadIdx.y; row < end; row += kRows) {
       double values[count];
-      terms(row * channels + c, c, values);
+      terms(row, values);
       for (int i = 0; i < count; i++) own[i] += values[i];
     }
+  }
   for (int i = 0; i < count; i++) sums[(i * kRows + threadIdx.y) * kColumns + threadIdx.x] = own[i];
   __syncthreads();
-  if (threadIdx.y > 0 || c >= channels) return;
+  if (threadIdx.y > 0 || c >= channels) return false;
   for (int i = 0; i < count; i++) {
-    double total = 0;
+    totals[i] = 0;
     for (int row = 0; row < kRows; row++)
-      total += sums[(i * kRows + row) * kColumns + threadIdx.x];
-    partial[(blockIdx.y * count + i) * channels + c] = total;
+      totals[i] += sums[(i * kRows + row) * kColumns + threadIdx.x];
   }
+  return true;
 }
 
-__device__ __forceinline__ double sum_slices(const double* partial, int slices, int stride) {
-  double total = 0;
-  for (int slice = 0; slice < slices; slice++) total += partial[slice * stride];
-  return total;
+// partial[slice][i][c] = sum over the slice's rows of the i-th of `count` terms.
+template <int count, class Terms>
+__device__ __forceinline__ void sum_columns(double* partial, int rows, int channels, Terms terms) {
+  int c = column();
+  double totals[count];
+  bool has = sum_rows<count>(totals, rows, channels, [=](int row, double* values) {
+    terms(row * channels + c, row, values);
+  });
+  for (int i = 0; has && i < count; i++)
+    partial[(blockIdx.y * count + i) * channels + c] = totals[i];
 }
 
-#define CHANNEL(channels)                                \
-  int c = blockIdx.x * blockDim.x + threadIdx.x; \
-  if (c >= channels) return
+// The same over the slices, by a block for all of a channel's: end(c, totals) is called once.
+template <int count, class End>
+__device__ __forceinline__ void sum_slices(const double* partial, int slices, int channels,
+                                           End end) {
+  int c = column();
+  double totals[count];
+  bool has = sum_rows<count>(totals, slices, channels, [=](int slice, double* values) {
+    for (int i = 0; i < count; i++) values[i] = partial[(slice * count + i) * channels + c];
+  });
+  if (has) end(c, totals);
+}
 
 extern "C" __global__ void column_sums(const float* dy, double* partial, int rows, int channels) {
   sum_columns<1>(partial, rows, channels, [=](int i, int, double* values) { values[0] = dy[i]; });
@@ -47,8 +67,9 @@ extern "C" __global__ void column_sums(const float* dy, double* partial, int row
 
 extern "C" __global__ void finish_column_sums(const double* partial, float* sums, int slices,
                                               int channels) {
-  CHANNEL(channels);
-  sums[c] = static_cast<float>(sum_slices(partial + c, slices, channels));
+  sum_slices<1>(partial, slices, channels, [=](int c, const double* totals) {
+    sums[c] = static_cast<float>(totals[0]);
+  });
 }
 
 extern "C" __global__ void statistics(const float* x, double* partial, int rows, int channels) {
@@ -60,42 +81,64 @@ extern "C" __global__ void statistics(const float* x, double* partial, int rows,
 
 extern "C" __global__ void finish_statistics(const double* partial, float* mean, float* var,
                                              int slices, int rows, int channels) {
-  CHANNEL(channels);
-  double average = sum_slices(partial + c, slices, 2 * channels) / rows;
-  double square = sum_slices(partial + channels + c, slices, 2 * channels) / rows;
-  double variance = square - average * average;
-  mean[c] = static_cast<float>(average);
-  var[c] = static_cast<float>(variance < 0 ? 0 : variance);  // a NaN stays one
+  sum_slices<2>(partial, slices, channels, [=](int c, const double* totals) {
+    double average = totals[0] / rows, variance = totals[1] / rows - average * average;
+    mean[c] = static_cast<float>(average);
+    var[c] = static_cast<float>(variance < 0 ? 0 : variance);  // a NaN stays one
+  });
 }
 
 extern "C" __global__ void update_running_statistics(float* running_mean, float* running_var,
                                                      const float* mean, const float* var,
                                                      int channels, float momentum, float unbias) {
-  CHANNEL(channels);
+  int c = blockIdx.x * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
   running_mean[c] += momentum * (mean[c] - running_mean[c]);
   running_var[c] += momentum * (var[c] * unbias - running_var[c]);
 }
 
+// Each thread has kEach elements of one channel c, `stride` apart: what is the channel's is computed
+// once, and all elements are read before one is needed.
+constexpr int kEach = 8;
+#define OF_ONE_CHANNEL                                    \
+  unsigned first = blockIdx.x * blockDim.x + threadIdx.x; \
+  if (first >= stride) return;                            \
+  int c = first % channels
+
+template <class Do>
+__device__ __forceinline__ void for_each(unsigned first, unsigned stride, unsigned n, Do act) {
+#pragma unroll
+  for (int k = 0; k < kEach; k++)
+    if (first + k * stride < n) act(k, first + k * stride);
+}
+
 extern "C" __global__ void normalize(const float* x, const float* weight, const float* bias,
                                      const float* mean, const float* var, const float* residual,
-                                     float* y, int n, int channels, float eps, int relu,
+                                     float* y, int n, int stride, int channels, float eps, int relu,
                                      int has_residual) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  int c = i % channels;
-  float v = (x[i] - mean[c]) * (weight[c] / sqrtf(var[c] + eps)) + bias[c];
-  if (has_residual) v += residual[i];
-  y[i] = relu && v <= 0 ? 0 : v;  // a NaN stays one
+  OF_ONE_CHANNEL;
+  float v[kEach], added[kEach] = {};
+  for_each(first, stride, n, [&](int k, int i) {
+    v[k] = x[i];
+    if (has_residual) added[k] = residual[i];
+  });
+  float middle = mean[c], scale = weight[c] / sqrtf(var[c] + eps), shift = bias[c];
+  for_each(first, stride, n, [&](int k, int i) {
+    float sum = (v[k] - middle) * scale + shift + added[k];
+    y[i] = relu && sum <= 0 ? 0 : sum;  // a NaN stays one
+  });
 }
 
 // partial sums of dz, the gradient before the ReLU, and of dz xhat.
 extern "C" __global__ void gradient_sums(const float* dy, const float* x, const float* y,
                                          const float* mean, const float* var, double* partial,
                                          int rows, int channels, float eps, int relu) {
-  sum_columns<2>(partial, rows, channels, [=](int i, int c, double* values) {
+  int c = min(column(), channels - 1);
+  float middle = mean[c], rstd = 1 / sqrtf(var[c] + eps);
+  sum_columns<2>(partial, rows, channels, [=](int i, int, double* values) {
     float dz = relu ? dy[i] * (y[i] > 0) : dy[i];
     values[0] = dz;
-    values[1] = dz * ((x[i] - mean[c]) / sqrtf(var[c] + eps));
+    values[1] = dz * ((x[i] - middle) * rstd);
   });
 }
 
@@ -103,8 +146,7 @@ extern "C" __global__ void gradient_sums(const float* dy, const float* x, const 
 extern "C" __global__ void layer_norm_sums(const float* dy, const float* x, const float* mean,
                                            const float* rstd, double* partial, int rows,
                                            int channels) {
-  sum_columns<2>(partial, rows, channels, [=](int i, int, double* values) {
-    int row = i / channels;
+  sum_columns<2>(partial, rows, channels, [=](int i, int row, double* values) {
     values[0] = dy[i];
     values[1] = values[0] * ((x[i] - mean[row]) * rstd[row]);
   });
@@ -112,22 +154,31 @@ extern "C" __global__ void layer_norm_sums(const float* dy, const float* x, cons
 
 extern "C" __global__ void finish_gradient_sums(const double* partial, float* dweight, float* dbias,
                                                 int slices, int channels) {
-  CHANNEL(channels);
-  dbias[c] = static_cast<float>(sum_slices(partial + c, slices, 2 * channels));
-  dweight[c] = static_cast<float>(sum_slices(partial + channels + c, slices, 2 * channels));
+  sum_slices<2>(partial, slices, channels, [=](int c, const double* totals) {
+    dbias[c] = static_cast<float>(totals[0]);
+    dweight[c] = static_cast<float>(totals[1]);
+  });
 }
 
 extern "C" __global__ void normalize_grad(const float* dy, const float* x, const float* y,
                                           const float* weight, const float* mean, const float* var,
                                           const float* dweight, const float* dbias, float* dx,
-                                          float* dresidual, int n, int rows, int channels,
-                                          float eps, int relu, int training, int needs_residual) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= n) return;
-  int c = i % channels;
-  float rstd = 1 / sqrtf(var[c] + eps), dz = relu ? dy[i] * (y[i] > 0) : dy[i];
-  float inner = dz;
-  if (training) inner -= dbias[c] / rows + (x[i] - mean[c]) * rstd * (dweight[c] / rows);
-  dx[i] = weight[c] * rstd * inner;
-  if (needs_residual) dresidual[i] = dz;
+                                          float* dresidual, int n, int stride, int rows,
+                                          int channels, float eps, int relu, int training,
+                                          int needs_residual) {
+  OF_ONE_CHANNEL;
+  float dz[kEach], v[kEach], mask[kEach];
+  for_each(first, stride, n, [&](int k, int i) {
+    dz[k] = dy[i];
+    v[k] = x[i];
+    mask[k] = relu ? y[i] : 1;
+  });
+  float middle = mean[c], rstd = 1 / sqrtf(var[c] + eps), scale = weight[c] * rstd;
+  float average = dbias[c] / rows, slope = dweight[c] / rows;
+  for_each(first, stride, n, [&](int k, int i) {
+    float d = dz[k] * (mask[k] > 0), inner = d;
+    if (training) inner -= average + (v[k] - middle) * rstd * slope;
+    dx[i] = scale * inner;
+    if (needs_residual) dresidual[i] = d;
+  });
 }
