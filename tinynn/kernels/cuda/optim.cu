@@ -23,6 +23,10 @@ extern "C" __global__ void update_adam(float* w, const float* dw, float* mean, f
                                        const double* lr, const double* step, int n, double beta1,
                                        double beta2, float eps, double weight_decay,
                                        int decoupled) {
+  __shared__ float step_size, root;  // a power in float64 takes longer than all else: one a warp
+  if (threadIdx.x == 0) step_size = static_cast<float>(lr[0] / (1 - pow(beta1, step[0])));
+  if (threadIdx.x == 32) root = static_cast<float>(sqrt(1 - pow(beta2, step[0])));
+  __syncthreads();
   ELEMENT(n);
   float g = dw[i], weight = w[i];
   if (decoupled)
@@ -33,8 +37,6 @@ extern "C" __global__ void update_adam(float* w, const float* dw, float* mean, f
   float s = static_cast<float>(beta2) * square[i] + static_cast<float>(1 - beta2) * (g * g);
   mean[i] = m;
   square[i] = s;
-  float step_size = static_cast<float>(lr[0] / (1 - pow(beta1, step[0])));
-  float root = static_cast<float>(sqrt(1 - pow(beta2, step[0])));
   w[i] = weight - step_size * m / (sqrtf(s) / root + eps);
 }
 
