@@ -68,9 +68,9 @@ def conv2d(
     if groups != 1:
         return grouped.conv2d(x, w, stride, padding, dilation, groups)
     geometry, taps, visits = _geometry(x.shape, w.shape, stride, padding, dilation)
-    if taps > MOST_TAPS:
-        return reference.conv2d(x, w, stride, padding, dilation, groups)
     (n, _, _, c), oc, (oh, ow) = x.shape, w.shape[0], geometry[3:5]
+    if taps > MOST_TAPS or n * oh * ow * oc >= MOST:
+        return reference.conv2d(x, w, stride, padding, dilation, groups)
     y = namespace(x).empty((n, oh, ow, oc), x.dtype)
     seen = _seen(visits, oh * ow * taps)
     _multiply("conv2d", (x, w, y), taps * c, seen, geometry, by_four=c % 4 == 0)
@@ -140,7 +140,8 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     of 1 x 1 images and one of its gradients. cuBLAS, which multiplies the rest, cannot be recorded.
     """
     arrays = (a, b) if out is None else (a, b, out)
-    if any(m.ndim != 2 or m.dtype != np.float32 or not 0 < m.size < MOST for m in arrays):
+    fits = all(m.ndim == 2 and m.dtype == np.float32 and 0 < m.size < MOST for m in arrays)
+    if not fits or a.shape[0] * b.shape[1] >= MOST:
         return reference.matmul(a, b, out)
     if a.flags.c_contiguous and b.T.flags.c_contiguous:
         y = conv2d(_pixels(a), _pixels(b.T), *POINTWISE)

@@ -7,7 +7,8 @@ from tinynn.kernels.geometry import Padding, Pair, conv_output_size
 from tinynn.kernels.reference import Array, namespace
 
 FILE = "grouped_conv"
-SHARE = 512  # output pixels that one thread sums a weight's gradient over
+SHARE = 512  # output pixels that one thread sums a weight's gradient over,
+MOST_SUMS = 1 << 24  # or more, so as to leave no more sums than these
 
 
 def conv2d(
@@ -53,9 +54,11 @@ def conv2d_weight_grad(
     """As reference.conv2d_weight_grad: threads share the pixels, their sums are added in order."""
     geometry, xp = _geometry(x.shape, w_shape, stride, padding, dilation, groups), namespace(dy)
     dw = xp.empty(w_shape, dy.dtype) if out is None else out
-    pixels, splits = dy.size // len(dw), -(-dy.size // len(dw) // SHARE)
+    pixels = dy.size // len(dw)
+    share = min(pixels, max(SHARE, -(-pixels * dw.size // MOST_SUMS)))
+    splits = -(-pixels // share)
     partial = xp.empty((splits, dw.size), dy.dtype)
-    sizes = map(int32, (partial.size, pixels, SHARE, *geometry))
+    sizes = map(int32, (partial.size, pixels, share, *geometry))
     per_element(FILE, "conv2d_weight_grad", partial.size, dy, x, partial, *sizes)
     sizes = map(int32, (dw.size, splits, len(dw)))
     per_element(FILE, "sum_shares", dw.size, partial, dw, *sizes)

@@ -68,6 +68,7 @@ extern "C" __global__ void sum_shares(const float* partial, float* dw, int n, in
   if (i >= n) return;
   int filter = i / (n / oc), at = i % (n / oc);
   float sum = 0;
+#pragma unroll 16
   for (int split = 0; split < splits; split++) sum += partial[split * n + at * oc + filter];
   dw[i] = sum;
 }
