@@ -452,6 +452,12 @@ void multiply_accumulate(float* d, const unsigned* a, const unsigned* b, Read el
 #define gridDim (emulator::grid_size)
 
 inline void __syncthreads() { emulator::wait(emulator::kAtBlockBarrier); }
+inline void __threadfence() {}  // blocks run one after the other
+inline unsigned atomicInc(unsigned* count, unsigned most) {
+  unsigned old = *count;
+  *count = old >= most ? 0 : old + 1;
+  return old;
+}
 inline void __syncwarp(unsigned = ~0u) { emulator::wait(emulator::kAtWarpBarrier); }
 template <class T>
 T __shfl_xor_sync(unsigned, T value, int mask) {

@@ -1,8 +1,8 @@
 """CUDA drop-ins for batch normalisation, fused with addition and ReLU, and for sums over columns.
 
-Forward: sums of x and x^2, their end, one pass over x. Backward: sums of dz and dz xhat, their
-end, one pass. The ReLU's mask is read off y, never stored. A pass should take as long as memory
-does, so threads read several numbers before they wait for one.
+Forward: sums of x and x^2, then one pass over x. Backward: sums of dz and dz xhat, then one pass.
+The ReLU's mask is read off y, never stored. A pass should take as long as memory does, so threads
+read several numbers before they wait for one.
 """
 
 from __future__ import annotations
@@ -19,29 +19,22 @@ FILE = "norm"
 COLUMNS, ROWS = 32, 8  # of a block's threads, as in norm.cu
 ROWS_EACH = 16  # rows that a thread sums before blocks share the work
 MOST_SLICES = 256
+MOST_ARRIVALS = 2048  # blocks side by side that may share their rows, as in norm.cu
 EACH = 8  # elements that a thread normalises, as in norm.cu
 
 
-def _column_sums(name: str, count: int, rows: int, channels: int, *arguments: object) -> Array:
-    """Launch a kernel that sums `count` terms over rows -> partial (slices, count, channels).
+def _column_sums(name: str, count: int, rows: int, channels: int, *arguments: object) -> None:
+    """Launch a kernel that sums `count` terms over rows.
 
-    `arguments`: the arrays it reads, None where partial goes, the numbers behind it.
+    `arguments`: the arrays it reads, None where what its blocks leave one another goes, the arrays
+    it writes, the numbers behind them.
     """
-    xp = namespace(arguments[0])
-    slices = min(MOST_SLICES, -(-rows // (ROWS * ROWS_EACH)))
+    xp, columns = namespace(arguments[0]), -(-channels // COLUMNS)
+    slices = min(MOST_SLICES, -(-rows // (ROWS * ROWS_EACH))) if columns <= MOST_ARRIVALS else 1
     partial = xp.empty((slices, count, channels), np.float64)
     given = tuple(partial if a is None else a for a in arguments)
-    grid, shared = (-(-channels // COLUMNS), slices), 8 * count * COLUMNS * ROWS
-    kernel(xp, FILE, name)(grid, (COLUMNS, ROWS), given, shared_mem=shared)
-    return partial
-
-
-def _finish(name: str, partial: Array, *arguments: object) -> None:
-    """Launch a kernel that adds up the slices, one block for COLUMNS channels."""
-    slices, count, channels = partial.shape
-    grid, shared = (-(-channels // COLUMNS),), 8 * count * COLUMNS * ROWS
-    given = (partial, *arguments[:-1], int32(slices), *arguments[-1], int32(channels))  # type: ignore[misc]
-    kernel(namespace(partial), FILE, name)(grid, (COLUMNS, ROWS), given, shared_mem=shared)
+    shared = 8 * count * COLUMNS * ROWS
+    kernel(xp, FILE, name)((columns, slices), (COLUMNS, ROWS), given, shared_mem=shared)
 
 
 @drop_in(reference.column_sum)
@@ -51,8 +44,7 @@ def column_sum(dy: Array, out: Array | None = None) -> Array:
     rows = dy.size // channels
     sums = namespace(dy).empty(channels, dy.dtype) if out is None else out
     sizes = int32(rows), int32(channels)
-    partial = _column_sums("column_sums", 1, rows, channels, dy, None, *sizes)
-    _finish("finish_column_sums", partial, sums, ())
+    _column_sums("column_sums", 1, rows, channels, dy, None, sums, *sizes)
     return sums
 
 
@@ -61,8 +53,8 @@ def layer_norm_sums(dy: Array, x: Array, mean: Array, rstd: Array) -> tuple[Arra
     (rows, channels), xp = x.shape, namespace(x)
     dweight, dbias = xp.empty(channels, x.dtype), xp.empty(channels, x.dtype)
     sizes = int32(rows), int32(channels)
-    partial = _column_sums("layer_norm_sums", 2, rows, channels, dy, x, mean, rstd, None, *sizes)
-    _finish("finish_gradient_sums", partial, dweight, dbias, ())
+    given = dy, x, mean, rstd, None, dweight, dbias, *sizes
+    _column_sums("layer_norm_sums", 2, rows, channels, *given)
     return dweight, dbias
 
 
@@ -75,8 +67,7 @@ def batch_norm(
     channels = x.shape[-1]
     rows = x.size // channels
     sizes = int32(rows), int32(channels)
-    partial = _column_sums("statistics", 2, rows, channels, x, None, *sizes)
-    _finish("finish_statistics", partial, mean, var, (int32(rows),))
+    _column_sums("statistics", 2, rows, channels, x, None, mean, var, *sizes)
     return _normalize(x, weight, bias, mean, var, residual, relu, eps), mean, var
 
 
@@ -201,8 +192,8 @@ def _gradients(
     dx, dweight, dbias = like(x), like(weight), like(weight)
     dresidual = like(x) if needs_residual else None
     sizes = int32(rows), int32(channels), float32(eps), int32(relu)
-    partial = _column_sums("gradient_sums", 2, rows, channels, dy, x, mask, mean, var, None, *sizes)
-    _finish("finish_gradient_sums", partial, dweight, dbias, ())
+    given = dy, x, mask, mean, var, None, dweight, dbias, *sizes
+    _column_sums("gradient_sums", 2, rows, channels, *given)
     stride = _stride(x)
     per_element(
         FILE, "normalize_grad", stride, dy, x, mask, weight, mean, var, dweight, dbias, dx,

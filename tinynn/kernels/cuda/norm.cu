@@ -1,24 +1,23 @@
 // Batch normalisation of (M, C), fused with an addition and a ReLU, and sums over columns.
 //
 // Sums run in float64, as the reference's do: the passes wait for memory, not for arithmetic. Each
-// slice of the rows is summed by one block, and the slices by another: always in the same order, so
-// that the same bits come each time.
+// slice of the rows is summed by one block, and the slices by the one that is done last: always in
+// the same order, so that the same bits come each time.
 #include "device.cuh"
 
 constexpr int kColumns = 32, kRows = 8;  // of a block's threads
+constexpr int kMostArrivals = 2048;      // blocks side by side that may share their rows
 
 __device__ __forceinline__ int column() { return blockIdx.x * kColumns + threadIdx.x; }
 
-// totals[i] = sum over this block's slice of the rows of the i-th of `count` terms, in column().
-// -> whether this thread is the one that has them.
+// totals[i] = sum of the i-th of `count` terms over some rows, in column(). -> whether this thread
+// is the one that has them.
 template <int count, class Terms>
-__device__ __forceinline__ bool sum_rows(double* totals, int rows, int channels, Terms terms) {
+__device__ __forceinline__ bool sum_rows(double* totals, int begin, int end, int channels,
+                                         Terms terms) {
   DYNAMIC_SHARED(double, sums);  // [count][kRows][kColumns]
-  int c = column();
-  int slice = (rows + gridDim.y - 1) / gridDim.y;
-  int begin = blockIdx.y * slice, end = min(rows, begin + slice);
   double own[count] = {};
-  if (c < channels) {
+  if (column() < channels) {
 #pragma unroll 8  // so many reads are waited for at once
     for (int row = begin + threadIdx.y; row < end; row += kRows) {
       double values[count];
@@ -28,7 +27,7 @@ __device__ __forceinline__ bool sum_rows(double* totals, int rows, int channels,
   }
   for (int i = 0; i < count; i++) sums[(i * kRows + threadIdx.y) * kColumns + threadIdx.x] = own[i];
   __syncthreads();
-  if (threadIdx.y > 0 || c >= channels) return false;
+  if (threadIdx.y > 0 || column() >= channels) return false;
   for (int i = 0; i < count; i++) {
     totals[i] = 0;
     for (int row = 0; row < kRows; row++)
@@ -37,51 +36,57 @@ __device__ __forceinline__ bool sum_rows(double* totals, int rows, int channels,
   return true;
 }
 
-// partial[slice][i][c] = sum over the slice's rows of the i-th of `count` terms.
-template <int count, class Terms>
-__device__ __forceinline__ void sum_columns(double* partial, int rows, int channels, Terms terms) {
-  int c = column();
-  double totals[count];
-  bool has = sum_rows<count>(totals, rows, channels, [=](int row, double* values) {
-    terms(row * channels + c, row, values);
-  });
-  for (int i = 0; has && i < count; i++)
-    partial[(blockIdx.y * count + i) * channels + c] = totals[i];
+// Whether all other blocks of these columns have written their slices; one block is told so. The
+// count is 0 again after each launch, and the launches of a stream follow one another.
+__device__ unsigned arrivals[kMostArrivals];
+__device__ __forceinline__ bool is_last() {
+  __shared__ bool last;
+  __threadfence();  // whoever sees the count sees what was written before
+  __syncthreads();
+  if (threadIdx.x == 0 && threadIdx.y == 0) {
+    unsigned others = gridDim.y - 1;
+    last = others == 0 || atomicInc(&arrivals[blockIdx.x], others) == others;
+    __threadfence();
+  }
+  __syncthreads();
+  return last;
 }
 
-// The same over the slices, by a block for all of a channel's: end(c, totals) is called once.
-template <int count, class End>
-__device__ __forceinline__ void sum_slices(const double* partial, int slices, int channels,
-                                           End end) {
-  int c = column();
+// The sums of `count` terms over all rows: end(c, totals) is called once for each channel.
+// partial (slices, count, C): what blocks leave to the last of them.
+template <int count, class Terms, class End>
+__device__ __forceinline__ void sum_columns(double* partial, int rows, int channels, Terms terms,
+                                            End end) {
+  int c = column(), slices = gridDim.y, slice = (rows + slices - 1) / slices;
+  int first = blockIdx.y * slice;
   double totals[count];
-  bool has = sum_rows<count>(totals, slices, channels, [=](int slice, double* values) {
+  bool has = sum_rows<count>(totals, first, min(rows, first + slice), channels,
+                             [=](int row, double* values) {
+                               terms(row * channels + c, row, values);
+                             });
+  for (int i = 0; has && i < count; i++)
+    partial[(blockIdx.y * count + i) * channels + c] = totals[i];
+  if (!is_last()) return;
+  has = sum_rows<count>(totals, 0, slices, channels, [=](int slice, double* values) {
     for (int i = 0; i < count; i++) values[i] = partial[(slice * count + i) * channels + c];
   });
   if (has) end(c, totals);
 }
 
-extern "C" __global__ void column_sums(const float* dy, double* partial, int rows, int channels) {
-  sum_columns<1>(partial, rows, channels, [=](int i, int, double* values) { values[0] = dy[i]; });
+extern "C" __global__ void column_sums(const float* dy, double* partial, float* sums, int rows,
+                                       int channels) {
+  sum_columns<1>(
+      partial, rows, channels, [=](int i, int, double* values) { values[0] = dy[i]; },
+      [=](int c, const double* totals) { sums[c] = static_cast<float>(totals[0]); });
 }
 
-extern "C" __global__ void finish_column_sums(const double* partial, float* sums, int slices,
-                                              int channels) {
-  sum_slices<1>(partial, slices, channels, [=](int c, const double* totals) {
-    sums[c] = static_cast<float>(totals[0]);
-  });
-}
-
-extern "C" __global__ void statistics(const float* x, double* partial, int rows, int channels) {
-  sum_columns<2>(partial, rows, channels, [=](int i, int, double* values) {
+extern "C" __global__ void statistics(const float* x, double* partial, float* mean, float* var,
+                                      int rows, int channels) {
+  auto terms = [=](int i, int, double* values) {
     values[0] = x[i];
     values[1] = values[0] * values[0];  // exact in float64
-  });
-}
-
-extern "C" __global__ void finish_statistics(const double* partial, float* mean, float* var,
-                                             int slices, int rows, int channels) {
-  sum_slices<2>(partial, slices, channels, [=](int c, const double* totals) {
+  };
+  sum_columns<2>(partial, rows, channels, terms, [=](int c, const double* totals) {
     double average = totals[0] / rows, variance = totals[1] / rows - average * average;
     mean[c] = static_cast<float>(average);
     var[c] = static_cast<float>(variance < 0 ? 0 : variance);  // a NaN stays one
@@ -129,32 +134,33 @@ extern "C" __global__ void normalize(const float* x, const float* weight, const 
   });
 }
 
-// partial sums of dz, the gradient before the ReLU, and of dz xhat.
+// Sums of dz, the gradient before the ReLU, and of dz xhat.
 extern "C" __global__ void gradient_sums(const float* dy, const float* x, const float* y,
                                          const float* mean, const float* var, double* partial,
-                                         int rows, int channels, float eps, int relu) {
+                                         float* dweight, float* dbias, int rows, int channels,
+                                         float eps, int relu) {
   int c = min(column(), channels - 1);
   float middle = mean[c], rstd = 1 / sqrtf(var[c] + eps);
-  sum_columns<2>(partial, rows, channels, [=](int i, int, double* values) {
+  auto terms = [=](int i, int, double* values) {
     float dz = relu ? dy[i] * (y[i] > 0) : dy[i];
     values[0] = dz;
     values[1] = dz * ((x[i] - middle) * rstd);
+  };
+  sum_columns<2>(partial, rows, channels, terms, [=](int c, const double* totals) {
+    dbias[c] = static_cast<float>(totals[0]);
+    dweight[c] = static_cast<float>(totals[1]);
   });
 }
 
 // The same for layer normalisation, whose mean and rstd are each row's.
 extern "C" __global__ void layer_norm_sums(const float* dy, const float* x, const float* mean,
-                                           const float* rstd, double* partial, int rows,
-                                           int channels) {
-  sum_columns<2>(partial, rows, channels, [=](int i, int row, double* values) {
+                                           const float* rstd, double* partial, float* dweight,
+                                           float* dbias, int rows, int channels) {
+  auto terms = [=](int i, int row, double* values) {
     values[0] = dy[i];
     values[1] = values[0] * ((x[i] - mean[row]) * rstd[row]);
-  });
-}
-
-extern "C" __global__ void finish_gradient_sums(const double* partial, float* dweight, float* dbias,
-                                                int slices, int channels) {
-  sum_slices<2>(partial, slices, channels, [=](int c, const double* totals) {
+  };
+  sum_columns<2>(partial, rows, channels, terms, [=](int c, const double* totals) {
     dbias[c] = static_cast<float>(totals[0]);
     dweight[c] = static_cast<float>(totals[1]);
   });
