@@ -9,11 +9,22 @@ __device__ __forceinline__ Position position(int i, int h, int w, int c) {
   return {i / c / w / h, i / c / w % h, i / c % w, i % c};
 }
 
-// The window whose tap `tap` sees pixel `at` along one axis, or -1.
-__device__ __forceinline__ int window(int at, int tap, int stride, int padding, int dilation,
-                                      int windows) {
-  int begin = at + padding - tap * dilation;
-  return begin >= 0 && begin % stride == 0 && begin / stride < windows ? begin / stride : -1;
+// The windows that a pixel lies in along one axis, taps and gaps between them: a few, whatever the
+// taps' number. `at` counts from where the first window begins, as it does below.
+struct Windows {
+  int begin, end;
+};
+__device__ __forceinline__ Windows windows(int at, int kernel, int stride, int dilation,
+                                           int count) {
+  int before = at - dilation * (kernel - 1);  // a window that begins here has it under its last tap
+  return {before > 0 ? (before + stride - 1) / stride : 0, min(at / stride + 1, count)};
+}
+
+// The window's tap that sees the pixel, or -1 for a gap.
+__device__ __forceinline__ int tap_of(int window, int at, int stride, int dilation) {
+  int offset = at - window * stride;
+  if (dilation == 1) return offset;  // nearly always: a division less
+  return offset % dilation ? -1 : offset / dilation;
 }
 
 // Pixels that a window is averaged over along one axis, as reference.pool_divisor counts them.
@@ -53,13 +64,14 @@ extern "C" __global__ void max_pool2d_grad(const float* dy, const unsigned char*
                                            int kw, int sh, int sw, int ph, int pw, int dh, int dw) {
   ELEMENT(n);
   Position at = position(i, h, w, c);
+  at.h += ph, at.w += pw;
+  Windows rows = windows(at.h, kh, sh, dh, oh), columns = windows(at.w, kw, sw, dw, ow);
   float sum = 0;
-  for (int a = 0; a < kh; a++)
-    for (int b = 0; b < kw; b++) {
-      int row = window(at.h, a, sh, ph, dh, oh), column = window(at.w, b, sw, pw, dw, ow);
-      if (row < 0 || column < 0) continue;
+  for (int row = rows.begin; row < rows.end; row++)
+    for (int column = columns.begin; column < columns.end; column++) {
+      int a = tap_of(row, at.h, sh, dh), b = tap_of(column, at.w, sw, dw);
       int j = ((at.n * oh + row) * ow + column) * c + at.c;
-      if (tap[j] == a * kw + b) sum += dy[j];
+      if (a >= 0 && b >= 0 && tap[j] == a * kw + b) sum += dy[j];
     }
   dx[i] = sum;
 }
@@ -85,11 +97,10 @@ extern "C" __global__ void avg_pool2d_grad(const float* dy, float* dx, int n, in
                                            int pw, int count_pad, int divisor) {
   ELEMENT(n);
   Position at = position(i, h, w, c);
+  Windows rows = windows(at.h + ph, kh, sh, 1, oh), columns = windows(at.w + pw, kw, sw, 1, ow);
   float sum = 0;
-  for (int a = 0; a < kh; a++)
-    for (int b = 0; b < kw; b++) {
-      int row = window(at.h, a, sh, ph, 1, oh), column = window(at.w, b, sw, pw, 1, ow);
-      if (row < 0 || column < 0) continue;
+  for (int row = rows.begin; row < rows.end; row++)
+    for (int column = columns.begin; column < columns.end; column++) {
       int count = pixels(row, h, kh, sh, ph, count_pad) * pixels(column, w, kw, sw, pw, count_pad);
       float share = dy[((at.n * oh + row) * ow + column) * c + at.c];
       sum += share / (divisor ? divisor : max(count, 1));
