@@ -198,10 +198,12 @@ def update_running_statistics(case: Case) -> Step:
     running_mean, running_var, mean, var = (
         case[n] for n in ("running_mean", "running_var", "mean", "var")
     )
+    batches = case["batches"]
 
     def step() -> None:
         running_mean.lerp_(mean, momentum)
         running_var.lerp_(var * unbias, momentum)
+        batches.add_(1)
 
     return step
 

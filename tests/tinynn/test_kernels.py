@@ -233,7 +233,8 @@ def batch_norm(draw: Draw) -> Arguments:
 def update_running_statistics(draw: Draw) -> Arguments:
     c = draw.choice([1, 3, 300])
     arrays = draw.normal(c), draw.positive(c), draw.normal(c), draw.positive(c)
-    return [*arrays, draw.choice([0.0, 0.1, 1.0]), draw.integer(2, 50)]
+    batches = draw.choice([None, np.array(draw.integer(0, 9))])
+    return [*arrays, draw.choice([0.0, 0.1, 1.0]), draw.integer(2, 50), batches]
 
 
 @cases(NORMALISED)

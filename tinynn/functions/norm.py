@@ -108,13 +108,15 @@ def batch_norm(
     *,
     residual: Any = None,
     relu: bool = False,
+    num_batches_tracked: Tensor | None = None,
 ) -> Tensor:
     """Normalise each channel (the last axis) over all others, then optionally add and rectify.
 
     input (N, C) or (N, H, W, C). In training the batch's mean and biased variance are used, and
     running = (1 - momentum) running + momentum batch is updated in place (with the unbiased
-    variance); otherwise the running statistics are used. relu(bn(x) + residual) is one fused
-    kernel. ValueError in training if a channel has a single value: its variance is 0.
+    variance), and `num_batches_tracked`, an integer, counts on; otherwise the running statistics
+    are used. relu(bn(x) + residual) is one fused kernel. ValueError in training if a channel has a
+    single value: its variance is 0.
     Source: Ioffe and Szegedy 2015, algorithms 1 and 2.
     """
     x = as_tensor(input)
@@ -151,7 +153,8 @@ def batch_norm(
     if running_mean is not None and running_var is not None:
         running = running_mean.data, running_var.data
         update = function.kernels.update_running_statistics
-        update(*running, function.mean, function.var, momentum, count)
+        batches = None if num_batches_tracked is None else num_batches_tracked.data
+        update(*running, function.mean, function.var, momentum, count, batches)
     return y
 
 

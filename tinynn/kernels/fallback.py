@@ -16,6 +16,7 @@ FLOAT32 = np.dtype(np.float32)  # mostly this very object, which is quicker to c
 RATES = "lr", "step"
 INTEGERS = (
     "labels", "targets", "input_lengths", "target_lengths", "tap", "bits", "images", "chosen",
+    "batches",
 )  # fmt: skip
 
 

@@ -441,14 +441,23 @@ def batch_norm(
 
 @kernel
 def update_running_statistics(
-    running_mean: Array, running_var: Array, mean: Array, var: Array, momentum: float, count: int
+    running_mean: Array,
+    running_var: Array,
+    mean: Array,
+    var: Array,
+    momentum: float,
+    count: int,
+    batches: Array | None = None,
 ) -> None:
     """running <- (1 - momentum) running + momentum batch, in place. All (C,).
 
-    Of the variance the unbiased one is averaged: `var` times count / (count - 1).
+    Of the variance the unbiased one is averaged: `var` times count / (count - 1). `batches` (),
+    integer: how many there were; it counts on.
     """
     running_mean += momentum * (mean - running_mean)
     running_var += momentum * (var * (count / (count - 1)) - running_var)
+    if batches is not None:
+        batches += 1
 
 
 @kernel

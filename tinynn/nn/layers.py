@@ -201,7 +201,7 @@ class BatchNorm(Module):
         momentum = self.momentum
         if momentum is None and counter is not None:  # a cumulative average
             momentum = 1 / (int(counter) + 1)
-        y = F.batch_norm(
+        return F.batch_norm(
             x,
             self.running_mean,
             self.running_var,
@@ -212,10 +212,8 @@ class BatchNorm(Module):
             self.eps,
             residual=residual,
             relu=relu,
+            num_batches_tracked=counter,
         )
-        if counter is not None:
-            counter.data += 1
-        return y
 
     def extra_repr(self) -> str:
         return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}"

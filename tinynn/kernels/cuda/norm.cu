@@ -95,9 +95,11 @@ extern "C" __global__ void statistics(const float* x, double* partial, float* me
 
 extern "C" __global__ void update_running_statistics(float* running_mean, float* running_var,
                                                      const float* mean, const float* var,
-                                                     int channels, float momentum, float unbias) {
+                                                     long long* batches, int channels,
+                                                     float momentum, float unbias) {
   int c = blockIdx.x * blockDim.x + threadIdx.x;
   if (c >= channels) return;
+  if (c == 0) *batches += 1;
   running_mean[c] += momentum * (mean[c] - running_mean[c]);
   running_var[c] += momentum * (var[c] * unbias - running_var[c]);
 }
