@@ -82,7 +82,7 @@ class Call:
         A kernel without results writes into its arguments, all but the gradient `dw`.
         """
         arrays = {n: v.bytes for n, v in self.arguments if isinstance(v, ArrayOf)}
-        read = {n: count for n, count in arrays.items() if n != "out"}  # it is the result
+        read = {n: count for n, count in arrays.items() if not n.startswith("out")}  # results
         written = [v.bytes for v in self.results if isinstance(v, ArrayOf)]
         if not self.results:
             written = [count for name, count in read.items() if name not in ("dw", "lr", "step")]

@@ -108,10 +108,10 @@ class Function:
 
     def grad_storage(self, i: int) -> Array | None:
         """Where the gradient of input i can be written at once, rather than copied: the storage
-        of a leaf that has no gradient yet."""
+        of a leaf that has no gradient yet and is no other input too."""
         edge = self.edges[i]
         if isinstance(edge, Tensor) and edge.grad is None:
-            return edge.grad_storage
+            return edge.grad_storage if sum(e is edge for e in self.edges) == 1 else None
         return None
 
     def take_grad(self, i: int) -> Array | None:

@@ -269,7 +269,7 @@ def batch_norm_gradients(draw: Draw) -> Arguments:
     weight, mean, var = draw.normal(c), rows.mean(0), rows.var(0)
     xhat = (x - mean) / np.sqrt(var + 1e-5)
     dy = draw.normal(*x.shape) + 1 + xhat  # or the sums of dy and dy xhat may vanish by chance
-    return [dy, x, y, weight, mean, var, relu, 1e-5, draw.flag()]
+    return [dy, x, y, weight, mean, var, relu, 1e-5, draw.flag(), None, None]
 
 
 @cases(NORMALISED)
@@ -660,7 +660,10 @@ def check_drop_in(
         assert first is None or first.tobytes() == second.tobytes()  # bit for bit
 
 
-@pytest.mark.parametrize("backend_name", sorted({param.values[0] for param in DROP_INS}))
+FAST = sorted({param.values[0] for param in DROP_INS})
+
+
+@pytest.mark.parametrize("backend_name", FAST)
 @pytest.mark.parametrize("name", ["conv2d", "batch_norm", "softmax", "silu"])
 def test_integers_are_left_to_the_reference(backend_name: str, name: str) -> None:
     """A kernel of float32 would take their bytes for numbers, and read and write beyond them."""
@@ -861,3 +864,18 @@ def test_results_go_where_out_says(backend: Backend, samples: int) -> None:
     np.testing.assert_array_equal(
         backend.to_numpy(storage), backend.to_numpy(backend.matmul(a.T, b))
     )
+
+
+@pytest.mark.parametrize("backend_name", ["reference", *FAST])
+@pytest.mark.parametrize("kernel", ["batch_norm_grad", "batch_norm_inference_grad"])
+def test_batch_norm_s_gradients_go_where_out_says(backend_name: str, kernel: str) -> None:
+    backend, rng = get_backend(backend_name), np.random.default_rng(0)
+    dy, x = (backend.asarray(rng.normal(size=(300, 5)).astype(np.float32)) for _ in range(2))
+    weight, mean, var = (backend.asarray(np.full(5, v, np.float32)) for v in (2, 0, 1))
+    given = dy, x, None, weight, mean, var, False, 1e-5, False
+    _, *expected, _ = backend.kernels[kernel](*given, None, None)
+    storages = [backend.xp.full(5, np.nan, np.float32) for _ in range(2)]
+    _, *results, _ = backend.kernels[kernel](*given, *storages)
+    for result, storage, true in zip(results, storages, expected):
+        assert result is storage
+        np.testing.assert_array_equal(backend.to_numpy(storage), backend.to_numpy(true))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tinynn as tn
+import tinynn.functional as F
 from tinynn import nn, optim
 
 SHAPES = ((3, 4), (5,), ())
@@ -270,6 +271,17 @@ def test_gradients_accumulate_until_zero_grad() -> None:
     assert all(p.grad is None for p in params)
     (params[0] * 5.0).sum().backward()
     assert np.all(params[0].grad == 5)
+
+
+def test_a_parameter_that_is_two_inputs_gets_both_gradients() -> None:
+    """Each of them alone would be written to its storage at once."""
+    x = tn.Tensor(np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32))
+    gradient = np.arange(32, dtype=np.float32).reshape(8, 4)
+    weight, bias, shared = (nn.Parameter(np.ones(4, np.float32)) for _ in range(3))
+    optim.SGD([weight, bias, shared], lr=0.1)
+    for pair in ((weight, bias), (shared, shared)):
+        F.batch_norm(x, None, None, *pair, training=True).backward(gradient)
+    np.testing.assert_allclose(shared.grad, weight.grad + bias.grad, rtol=1e-6)
 
 
 def test_a_gradient_kept_by_the_user_survives_until_the_next_backward() -> None:

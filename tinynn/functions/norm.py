@@ -33,8 +33,9 @@ class BatchNorm(Function):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, y, weight, mean, var = self.saved
         return self.kernels.batch_norm_grad(
-            dy, x, y, weight, mean, var, self.relu, self.eps, self.needs[3]
-        )
+            dy, x, y, weight, mean, var, self.relu, self.eps, self.needs[3],
+            self.grad_storage(1), self.grad_storage(2),
+        )  # fmt: skip
 
 
 class BatchNormInference(Function):
@@ -53,8 +54,9 @@ class BatchNormInference(Function):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, y, weight = self.saved
         return self.kernels.batch_norm_inference_grad(
-            dy, x, y, weight, self.mean, self.var, self.relu, self.eps, self.needs[3]
-        )
+            dy, x, y, weight, self.mean, self.var, self.relu, self.eps, self.needs[3],
+            self.grad_storage(1), self.grad_storage(2),
+        )  # fmt: skip
 
 
 class ConvNorm(Function):

@@ -363,12 +363,15 @@ def normalise_into(
 def backward(
     combine: dict[bool, Columns], dy: Array, x: Array, y: Array | None, weight: Array,
     mean: Array, var: Array, relu: bool, eps: float, needs_residual: bool,
+    out_weight: Array | None, out_bias: Array | None,
 ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
     """The sums, then dx by the formula `combine` (by whether it still has to apply the ReLU).
 
     dz is written only where it is wanted as a result: it costs less to form it twice.
     """
-    dx, dweight, dbias = empty_like(x), np.empty_like(weight), np.empty_like(weight)
+    dx = empty_like(x)
+    dweight = np.empty_like(weight) if out_weight is None else out_weight
+    dbias = np.empty_like(weight) if out_bias is None else out_bias
     dz = empty_like(dy) if relu and needs_residual else None
     call = Normalisation(
         x, mean, eps, dy=dy, y=y, dz=dz, dx=dx, weight=weight, var=var,
@@ -399,10 +402,13 @@ def batch_norm_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_grad: one pass for the sums, one for dx."""
     formulas = {False: combine, True: combine_relu}
-    return backward(formulas, dy, x, y, weight, mean, var, relu, eps, needs_residual)
+    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    return backward(formulas, *given)
 
 
 @float32_only(reference.batch_norm_inference_grad)
@@ -416,7 +422,10 @@ def batch_norm_inference_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_inference_grad: as batch_norm_grad, with dx = a dz."""
     formulas = {False: scaled, True: scaled_relu}
-    return backward(formulas, dy, x, y, weight, mean, var, relu, eps, needs_residual)
+    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    return backward(formulas, *given)

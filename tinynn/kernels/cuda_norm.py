@@ -164,9 +164,12 @@ def batch_norm_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_grad."""
-    return _gradients(dy, x, y, weight, mean, var, relu, eps, needs_residual, training=True)
+    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    return _gradients(*given, training=True)
 
 
 @drop_in(reference.batch_norm_inference_grad)
@@ -180,9 +183,12 @@ def batch_norm_inference_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_inference_grad."""
-    return _gradients(dy, x, y, weight, mean, var, relu, eps, needs_residual, training=False)
+    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    return _gradients(*given, training=False)
 
 
 def _gradients(
@@ -195,13 +201,16 @@ def _gradients(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None,
+    out_bias: Array | None,
     *,
     training: bool,
 ) -> tuple[Array, Array, Array, Array | None]:
     channels, mask = x.shape[-1], x if y is None else y
     rows = x.size // channels
-    dx, dweight, dbias = like(x), like(weight), like(weight)
-    dresidual = like(x) if needs_residual else None
+    dweight = like(weight) if out_weight is None else out_weight
+    dbias = like(weight) if out_bias is None else out_bias
+    dx, dresidual = like(x), like(x) if needs_residual else None
     sizes = int32(rows), int32(channels), float32(eps), int32(relu)
     given = dy, x, mask, mean, var, None, dweight, dbias, *sizes
     _column_sums("gradient_sums", 2, rows, channels, *given)

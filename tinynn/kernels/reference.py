@@ -471,18 +471,21 @@ def batch_norm_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """-> dx (..., C), dweight (C,), dbias (C,), and dresidual (..., C) or None if not needed.
 
     dx = weight rstd (dz - mean(dz) - xhat mean(dz xhat)) with xhat = (x - mean) rstd and dz the
     gradient before the ReLU, which is also dresidual: the statistics depend on x too. y, needed
-    with relu only, tells where the ReLU was open.
+    with relu only, tells where the ReLU was open. `out_weight`, `out_bias`: where to put dweight
+    and dbias.
     """
     rstd = (var + eps) ** -0.5
     dz, dweight, dbias, xhat = batch_norm_sums(dy, x, y, mean, rstd, relu)
     m = x.size // x.shape[-1]
     dx = (weight * rstd) * (dz - dbias / m - xhat * (dweight / m))
-    return dx, dweight, dbias, dz if needs_residual else None
+    return dx, put(dweight, out_weight), put(dbias, out_bias), dz if needs_residual else None
 
 
 @kernel
@@ -535,11 +538,14 @@ def batch_norm_inference_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """As `batch_norm_grad` with constant statistics: dx = weight rstd dz."""
     rstd = (var + eps) ** -0.5
     dz, dweight, dbias, _ = batch_norm_sums(dy, x, y, mean, rstd, relu)
-    return dz * (weight * rstd), dweight, dbias, dz if needs_residual else None
+    dx, dweight, dbias = dz * (weight * rstd), put(dweight, out_weight), put(dbias, out_bias)
+    return dx, dweight, dbias, dz if needs_residual else None
 
 
 def batch_norm_sums(dy: Array, x: Array, y: Array | None, mean: Array, rstd: Array, relu: bool):
