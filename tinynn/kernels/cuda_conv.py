@@ -124,14 +124,16 @@ def conv2d_weight_grad(
     dw = xp.empty(w_shape, dy.dtype) if out is None else out
     precision, vector = _variant(dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
     plan = choose_plan(rows, oc, pixels, precision)
-    partial, options = xp.empty((plan.splits, oc, rows), dy.dtype), definitions(plan.tile, vector)
+    whole = plan.splits == 1 and rows * oc == dw.size  # every tap is live: there is but one share
+    partial = dw if whole else xp.empty((plan.splits, oc, rows), dy.dtype)
+    options, sizes = definitions(plan.tile, vector), (rows, oc)
     if rows:
-        sizes = rows, oc
         _launch("conv2d_weight_grad", options, plan, sizes, 0, dy, x, partial, len(x), *geometry)
-    per_element(
-        FILE, "sum_weight_shares", dw.size, partial, dw,
-        *map(int32, (dw.size, plan.splits, *geometry)), options=options,
-    )  # fmt: skip
+    if not whole:
+        per_element(
+            FILE, "sum_weight_shares", dw.size, partial, dw,
+            *map(int32, (dw.size, plan.splits, *geometry)), options=options,
+        )  # fmt: skip
     return dw
 
 
