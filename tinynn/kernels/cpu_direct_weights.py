@@ -33,6 +33,7 @@ from tinynn.kernels.threads import get_num_threads
 
 CHUNK_BYTES = 384 * 1024  # images packed at a time: they stay in the second-level cache
 NEAR_BYTES = 32 * 1024  # narrow tiles: image rows multiplied at a time, in the nearest cache
+SCATTERED = 16  # swapped, samples lie far apart in memory: runs of them must be so much longer
 PARTS_BYTES = 1024 * 1024  # the threads divide the samples if their sums fit in this together
 
 # ---------------------------------------------------------------------------------------------
@@ -287,7 +288,7 @@ def prepare(
     sample_bytes = 4 * (x_pixels * c + dy_pixels * oc)
     division = divide(samples, sample_bytes, oc * taps * c, panels, threads)
     chunk = division.chunk
-    many = chunk >= horizontal.out
+    many = chunk >= (SCATTERED if swapped else 1) * horizontal.out
     plan = (plan_swapped_sums if swapped else plan_sums)(
         vertical, horizontal, c, chunk, many, width
     )
