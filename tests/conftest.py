@@ -47,9 +47,16 @@ def load_emulated() -> Backend:
     return get_backend("double").override("emulated", **cuda.KERNELS)
 
 
-tinynn.backend._LOADERS |= {"double": load_double, "emulated": load_emulated}
+def load_plain() -> Backend:
+    """What serves where LLVM does not take the numpy backend's kernels."""
+    from tinynn.kernels import plain  # compiled when it is imported
+
+    return get_backend("reference").override("plain", **plain.KERNELS)
+
+
+tinynn.backend._LOADERS |= {"plain": load_plain, "double": load_double, "emulated": load_emulated}
 set_float32_matmul_precision("highest")  # what tolerances are for
-BACKENDS: list[Any] = ["reference", "numpy", "double"]
+BACKENDS: list[Any] = ["reference", "numpy", "plain", "double"]
 DEVICES: list[Any] = ["emulated"]  # that compute by the CUDA kernels
 if importlib.util.find_spec("cupy"):
     for found in (BACKENDS, DEVICES):

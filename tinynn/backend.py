@@ -1,7 +1,8 @@
 """Backends: a name, an array library and one kernel for each entry of the reference table.
 
     reference                                  every kernel in plain array code
-    numpy = reference.override("numpy", ...)   the same with numba drop-ins; the default
+    numpy = reference.override("numpy", ...)   the same with numba drop-ins; the default.
+                                               Where LLVM does not take their code, plainer ones
 
 There is no backend branch inside any operation: `use_backend` picks the table, and each node of
 the graph remembers the one it was made with.
@@ -126,13 +127,13 @@ def _load_numpy() -> Backend:
     try:
         kernels = _cpu_kernels()
     except Exception as error:  # of numba or LLVM, which may not know this machine
+        kernels, names = _plain_kernels()
         warnings.warn(
             f"tinynn: the CPU kernels cannot be compiled here ({type(error).__name__}: {error}); "
-            "the reference kernels, in NumPy, do their work, more slowly",
+            f"{names} do their work, more slowly",
             RuntimeWarning,
             stacklevel=2,
         )
-        kernels = {}
     return get_backend("reference").override("numpy", **kernels)
 
 
@@ -143,6 +144,15 @@ def _cpu_kernels() -> dict[str, Any]:
     from tinynn.kernels import cpu
 
     return cpu.KERNELS
+
+
+def _plain_kernels() -> tuple[dict[str, Any], str]:
+    """What serves in their place, and its name."""
+    try:
+        from tinynn.kernels import plain  # which numba compiles now
+    except Exception:  # it may be numba that does not work here
+        return {}, "the reference kernels, in NumPy,"
+    return plain.KERNELS, "kernels in plain numba"
 
 
 def _load_cupy() -> Backend:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tinynn import backend
+from tinynn.kernels import plain
 from tinynn.kernels.threads import usable_cpus
 
 PROGRAM = """
@@ -72,12 +73,69 @@ def test_without_a_compiler_the_reference_kernels_serve() -> None:
     np.testing.assert_allclose(answer, run()[0], rtol=1e-6)
 
 
-def test_a_machine_that_llvm_does_not_know_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise RuntimeError("no such target")
+def fail(*_: object) -> None:
+    raise RuntimeError("no such target")
 
+
+def test_a_machine_that_llvm_does_not_know_is_served_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinynn.kernels.cpu_microkernel.microkernel", fail)
+    load = backend._LOADERS["numpy"]
+    with pytest.warns(RuntimeWarning, match="no such target.*plain numba"):
+        kernels = load().kernels
+    assert kernels == {**backend.get_backend("reference").kernels, **plain.KERNELS}
+
+
+def test_and_one_that_numba_does_not_know(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinynn.kernels.cpu_microkernel.microkernel", fail)
+    monkeypatch.delattr("tinynn.kernels.plain")
+    monkeypatch.setitem(sys.modules, "tinynn.kernels.plain", None)  # its import fails
     load = backend._LOADERS["numpy"]
     with pytest.warns(RuntimeWarning, match="no such target.*reference"):
         kernels = load().kernels
     assert kernels == backend.get_backend("reference").kernels
+
+
+REFUSED = """
+import sys
+import llvmlite.binding as llvm
+
+parse = llvm.parse_assembly
+
+def parse_others(text, context=None):
+    "LLVM takes what numba writes, and not what tinynn does."
+    if sys._getframe(1).f_globals["__name__"].startswith("tinynn."):
+        raise RuntimeError("refused")
+    return parse(text, context)
+
+llvm.parse_assembly = parse_others
+import numpy as np, hwr.models, tinynn as tn
+from tinynn import functional as F
+
+rng = np.random.default_rng(0)
+images = rng.normal(size=(32, 28, 28, 1)).astype("float32")
+labels = rng.integers(0, 10, 32)
+
+def losses(name):
+    with tn.use_backend(name):
+        model = hwr.models.create("resnet18", seed=0, width=8)
+        optimizer = tn.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        for _ in range(4):
+            loss = F.cross_entropy(model(tn.Tensor(images)), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield loss.item()
+
+first, *_, last = served = list(losses("numpy"))
+assert last < 0.9 * first
+np.testing.assert_allclose(served, list(losses("reference")), rtol=1e-3)
+from tinynn.kernels import plain
+assert tn.get_backend("numpy").conv2d is plain.KERNELS["conv2d"]
+"""
+
+
+def test_a_network_learns_where_llvm_refuses_our_code() -> None:
+    command = [sys.executable, "-W", "default", "-c", REFUSED]
+    finished = subprocess.run(command, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert "RuntimeError: refused); kernels in plain numba do their work" in finished.stderr
