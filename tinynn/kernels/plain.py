@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import types, void
 
 from tinynn.kernels import plain_conv, plain_norm, plain_pool, reference, reference_optim
 from tinynn.kernels.fallback import float32_only
@@ -27,8 +28,6 @@ from tinynn.kernels.plain_threads import (
     compiled,
     in_parts,
     share_out,
-    types,
-    void,
 )
 from tinynn.kernels.threads import take_threads_from_blas
 

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numba import types, void
 
 from tinynn.kernels import reference
 from tinynn.kernels.fallback import float32_only
@@ -30,8 +31,6 @@ from tinynn.kernels.plain_threads import (
     array,
     compiled,
     in_parts,
-    types,
-    void,
 )
 
 Array = Any

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numba import types, void
 
 from tinynn.kernels import reference
 from tinynn.kernels.fallback import float32_only
@@ -25,8 +26,6 @@ from tinynn.kernels.plain_threads import (
     compiled,
     in_parts,
     share_out,
-    types,
-    void,
 )
 
 Array = Any

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numba import types, void
 
 from tinynn.kernels import reference
 from tinynn.kernels.fallback import float32_only
@@ -19,8 +20,6 @@ from tinynn.kernels.plain_threads import (
     array,
     compiled,
     share_out,
-    types,
-    void,
 )
 
 Array = Any

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from numba import config, njit, types, void  # noqa: F401  # void: what a loop returns
+from numba import config, njit, types
 
 from tinynn.kernels.threads import get_num_threads, usable_cpus
 
