@@ -98,3 +98,16 @@ def test_a_child_has_threads_of_its_own() -> None:
     if not child:
         os._exit(compute() != expected)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_arrays_may_start_anywhere() -> None:
+    """As those in a file's bytes do."""
+    aligned = np.random.default_rng(0).standard_normal((5, 6), np.float32)
+    memory = np.empty(aligned.nbytes + 1, np.uint8)
+    x = np.frombuffer(memory, np.float32, aligned.size, offset=1).reshape(aligned.shape)
+    x[...] = aligned
+    assert not x.flags.aligned
+    for got, expected in zip(
+        plain.KERNELS["relu_bias_grad"](x, x), plain.KERNELS["relu_bias_grad"](aligned, aligned)
+    ):
+        np.testing.assert_array_equal(got, expected)

@@ -2,7 +2,8 @@
 faster ones (`cpu.py`) give it, and an example of what numba alone can do.
 
 Only kernels that are clearly quicker than the reference's are here: those of which NumPy makes many
-passes over memory. Convolution, normalisation and pooling have files of their own.
+passes over memory; and products, as BLAS no longer has threads for them (`plain_threads.py`).
+Convolution, normalisation and pooling have files of their own.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tinynn.kernels.plain_threads import (
 from tinynn.kernels.threads import take_threads_from_blas
 
 Array = Any
-FEW = 1 << 20  # multiply-adds: a product of fewer is done before another thread is awake
+FEW = 1 << 22  # multiply-adds: a product of fewer is done before another thread is awake
 NUMBER = types.float64  # what is computed with one is in float64, and rounded once, at the end
 LABELS = array(types.int64, 1)
 
@@ -67,20 +68,6 @@ def relu_bias_grad(dy: Array, y: Array) -> tuple[Array, Array]:
 # ---------------------------------------------------------------------------------------------
 
 
-@float32_only(reference.linear)
-def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
-    """Drop-in for reference.linear: bias and ReLU while the rows are in the cache."""
-    y = empty((len(x), len(w)))
-    bias = np.zeros(len(w), np.float32) if bias is None else bias
-
-    def part(lo: int, hi: int) -> None:
-        np.matmul(x[lo:hi], w.T, out=y[lo:hi])
-        add_to_rows(y[lo:hi], bias, relu)
-
-    in_parts(len(x), part, parallel=x.size * len(w) >= FEW, parts=1)
-    return y
-
-
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     """Drop-in for reference.matmul: matrices in parts, one for each thread."""
     if a.ndim != 2 or b.ndim != 2 or a.dtype != b.dtype or a.size * b.shape[1] < FEW:
@@ -92,6 +79,15 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
     else:
         in_parts(n, lambda lo, hi: np.matmul(a, b[:, lo:hi], out=c[:, lo:hi]), parts=1)
     return c
+
+
+@float32_only(reference.linear)
+def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
+    """Drop-in for reference.linear: bias and ReLU in one pass."""
+    y = matmul(x, w.T)
+    if bias is not None or relu:
+        share_out(add_to_rows, [y], np.zeros(len(w), np.float32) if bias is None else bias, relu)
+    return y
 
 
 # ---------------------------------------------------------------------------------------------

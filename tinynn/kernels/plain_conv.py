@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import types, void
 
-from tinynn.kernels import reference
+from tinynn.kernels import plain_depthwise, reference
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps
 from tinynn.kernels.memory import empty
@@ -37,7 +37,7 @@ Array = Any
 NEW_PATCHES = array(types.float32, 3, write=True)  # (pixels, KH KW, C)
 CHUNK = 1 << 17  # floats of patches at a time: half a megabyte
 LONG = 512  # pixels at a time, at least: BLAS copies all filters for every product
-FEW = 1 << 20  # multiply-adds: a convolution of fewer is done before another thread is awake
+FEW = 1 << 22  # multiply-adds: a convolution of fewer is done before another thread is awake
 
 
 @compiled(void(IMAGES, NEW_PATCHES, PAIR, PAIR, PAIR, PAIR, PAIR, INT, INT))
@@ -138,9 +138,9 @@ patches_of = lru_cache(maxsize=1024)(Patches)
 def conv2d(
     x: Array, w: Array, stride: Pair, padding: Padding, dilation: Pair, groups: int
 ) -> Array:
-    """Drop-in for reference.conv2d without groups."""
+    """Drop-in for reference.conv2d."""
     if groups > 1:
-        return reference.conv2d(x, w, stride, padding, dilation, groups)
+        return plain_depthwise.conv2d(x, w, stride, padding, dilation, groups)
     patches = patches_of(x.shape, w.shape, stride, padding, dilation)
     y = empty((len(x), *patches.out, len(w)))
     pixels, filters = y.reshape(-1, len(w)), patches.filters(w).T
@@ -185,10 +185,10 @@ def conv2d_input_grad(
     groups: int,
     residual: Array | None = None,
 ) -> Array:
-    """Drop-in for reference.conv2d_input_grad without groups."""
+    """Drop-in for reference.conv2d_input_grad."""
     if groups > 1:
         geometry = stride, padding, dilation, groups
-        return reference.conv2d_input_grad(dy, w, x_shape, *geometry, residual)
+        return plain_depthwise.conv2d_input_grad(dy, w, x_shape, *geometry, residual)
     patches = patches_of(x_shape, w.shape, stride, padding, dilation)
     dx = empty(x_shape)
     pixels, filters = dy.reshape(-1, len(w)), patches.filters(w)
@@ -222,10 +222,10 @@ def conv2d_weight_grad(
     groups: int,
     out: Array | None = None,
 ) -> Array:
-    """Drop-in for reference.conv2d_weight_grad without groups: each thread's sum, then theirs."""
+    """Drop-in for reference.conv2d_weight_grad: each thread's sum, then theirs."""
     if groups > 1:
         geometry = stride, padding, dilation, groups
-        return reference.conv2d_weight_grad(dy, x, w_shape, *geometry, out)
+        return plain_depthwise.conv2d_weight_grad(dy, x, w_shape, *geometry, out)
     patches = patches_of(x.shape, w_shape, stride, padding, dilation)
     pixels = dy.reshape(-1, w_shape[0])
     sums: dict[int, Array] = {}  # of images lo to hi - 1, by lo

@@ -8,9 +8,9 @@
 NumPy and BLAS let go of the lock too, so a part may also be patches and then their product. That is
 why numba's own `prange` is not used: it does loops alone, and products would be left to the threads
 of BLAS. Those and OpenMP's go on spinning after their work, and each kind takes the processors from
-the other. Nor could a process fork after its first `prange` or, where there is no OpenMP, call one
-from two threads. The price is some 50 microseconds to wake a thread: small loops stay with the
-caller.
+the other. OpenMP's also wait for whichever is late; a process that has used them cannot fork; and
+without OpenMP only one thread may call a `prange`, which takes several times as long to compile.
+The price is some 50 microseconds to wake a thread: small loops stay with the caller.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tinynn.kernels.threads import get_num_threads, usable_cpus
 if config.DISABLE_JIT:  # a loop in Python takes a thousand times as long as NumPy's
     raise RuntimeError("NUMBA_DISABLE_JIT is set")
 
-SMALL = 1 << 15  # elements: a loop of fewer is done before another thread is awake
+SMALL = 1 << 16  # elements: a loop of fewer is done before another thread is awake
 PARTS = 4  # of the work for each thread, so that one who is late does fewer
 
 INT, BOOL, FLOAT = types.int64, types.boolean, types.float32
