@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from inspect import getfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,7 +88,8 @@ def emit_finish(module: ir.Module, tile: Tile) -> None:
 @cache
 def finish_function(tile: Tile) -> tuple[int, Any]:
     """Its address; and what owns the code."""
-    engine = compile_functions(emit_finish, tile)
+    sources = (Path(getfile(part)) for part in (transposed, Vector))
+    engine = compile_functions(emit_finish, tile, *sources)
     return engine.get_function_address("finish"), engine
 
 

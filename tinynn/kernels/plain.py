@@ -57,10 +57,10 @@ def relu_grad(dy: Array, y: Array) -> Array:
 
 
 @float32_only(reference.relu_bias_grad)
-def relu_bias_grad(dy: Array, y: Array) -> tuple[Array, Array]:
+def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array, Array]:
     """Drop-in for reference.relu_bias_grad."""
     dz = relu_grad(dy, y)
-    return dz, plain_norm.column_sum(dz)
+    return dz, plain_norm.column_sum(dz, out)
 
 
 # ---------------------------------------------------------------------------------------------

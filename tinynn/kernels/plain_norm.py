@@ -178,9 +178,12 @@ def batch_norm_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_grad: one pass for both sums, one for both gradients."""
-    return _norm_grad(dy, x, y, weight, mean, var, relu, eps, needs_residual, constant=False)
+    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    return _norm_grad(*given, constant=False)
 
 
 @float32_only(reference.batch_norm_inference_grad)
@@ -194,9 +197,12 @@ def batch_norm_inference_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None = None,
+    out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_inference_grad."""
-    return _norm_grad(dy, x, y, weight, mean, var, relu, eps, needs_residual, constant=True)
+    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    return _norm_grad(*given, constant=True)
 
 
 def _norm_grad(
@@ -209,6 +215,9 @@ def _norm_grad(
     relu: bool,
     eps: float,
     needs_residual: bool,
+    out_weight: Array | None,
+    out_bias: Array | None,
+    *,
     constant: bool,
 ) -> tuple[Array, Array, Array, Array | None]:
     """`constant`: the statistics are, so dx = weight rstd dz."""
@@ -224,7 +233,8 @@ def _norm_grad(
     numbers = [v.astype(np.float32) for v in (a, b, c)]
     results = rows(dx), None if dz is None else rows(dz)
     share_out(normalise_grad, [*given, *results], mean, *numbers)
-    return dx, dweight.astype(np.float32), dbias.astype(np.float32), dz
+    dweight = reference.put(dweight.astype(np.float32), out_weight)
+    return dx, dweight, reference.put(dbias.astype(np.float32), out_bias), dz
 
 
 @float32_only(reference.add_bias)
@@ -234,6 +244,6 @@ def add_bias(y: Array, bias: Array) -> None:
 
 
 @float32_only(reference.column_sum)
-def column_sum(dy: Array) -> Array:
+def column_sum(dy: Array, out: Array | None = None) -> Array:
     """Drop-in for reference.column_sum."""
-    return sum_blocks(plain_sums, 1, [rows(dy)])[0].astype(np.float32)
+    return reference.put(sum_blocks(plain_sums, 1, [rows(dy)])[0].astype(np.float32), out)
