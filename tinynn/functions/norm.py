@@ -77,9 +77,13 @@ class ConvNorm(Function):
         x, w, weight, y = self.saved
         z = self.kernels.conv2d(x, w, *self.geometry)
         norm = weight, self.mean, self.var, self.relu, self.eps, self.needs[4]
-        dz, *others = self.kernels.batch_norm_inference_grad(dy, z, y, *norm)
-        dx = self.kernels.conv2d_input_grad(dz, w, x.shape, *self.geometry, self.take_grad(0))
-        dw = self.kernels.conv2d_weight_grad(dz, x, w.shape, *self.geometry, self.grad_storage(1))
+        storage = self.grad_storage(2), self.grad_storage(3)
+        dz, *others = self.kernels.batch_norm_inference_grad(dy, z, y, *norm, *storage)
+        geometry, dx, dw = self.geometry, None, None
+        if self.needs[0]:
+            dx = self.kernels.conv2d_input_grad(dz, w, x.shape, *geometry, self.take_grad(0))
+        if self.needs[1]:
+            dw = self.kernels.conv2d_weight_grad(dz, x, w.shape, *geometry, self.grad_storage(1))
         return dx, dw, *others
 
 

@@ -43,7 +43,8 @@ from tinynn.kernels.memory import empty
 
 PIXELS, FILTERS = 3, 4  # of a tile: 12 sums, 3 vectors of pixels and 1 of weights fill 16 registers
 MAX_PIXELS = 32  # more of them repay the packing of the filters, ...
-FEW_FILTERS, MANY_WEIGHTS = 10, 256  # ... if the tiles are not half empty, or the sums short
+FEW_FILTERS, MANY_WEIGHTS = 10, 256  # ... if the tiles are not half empty, the sums short, ...
+MAX_PIXELS_OF_FEW = 512  # ... or the pixels more than were measured
 QUICK = 1 << 14  # weights: fewer are read before a second thread would take its share
 
 # ---------------------------------------------------------------------------------------------
@@ -207,7 +208,8 @@ def worthwhile(
     weights = math.prod(axis.kernel for axis in (vertical, horizontal)) * channels[0]
     if channels[0] % lanes:
         return False, f"dot products need channels in multiples of {lanes}"
-    if channels[1] <= FEW_FILTERS and weights >= MANY_WEIGHTS:
+    few = channels[1] <= FEW_FILTERS and weights >= MANY_WEIGHTS
+    if few and pixels <= MAX_PIXELS_OF_FEW:
         return True, f"{channels[1]} filters would leave most of a tile empty"
     if pixels > MAX_PIXELS:
         return False, f"{pixels} pixels repay the packing of the filters"
