@@ -80,9 +80,9 @@ def test_swapped_linear(tile, m, k, n):
 @pytest.mark.parametrize(
     ("m", "k", "n", "method"),
     [
-        (128, 784, 512, "swapped tiles"),
+        (128, 784, 512, "swapped"),
         (97, 784, 512, "tiles"),  # panels of samples would be half empty
-        (112, 3000, 512, "swapped tiles"),  # lots of the sum
+        (112, 3000, 512, "swapped"),  # lots of the sum
         (7, 512, 512, "dot"),
         (128, 512, 10, "dot"),
         (64, 128, 10, "BLAS"),

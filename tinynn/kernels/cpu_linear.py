@@ -194,7 +194,7 @@ def multiply_swapped(
 def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
     """Drop-in for reference.linear."""
     method, _ = choose(*x.shape, len(w))
-    if method == "swapped tiles":
+    if method == "swapped":
         return multiply_swapped(x, w, bias, relu)
     y = cpu_matmul.matmul(x, w.T)
     if bias is not None:
@@ -204,12 +204,12 @@ def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
 
 @lru_cache(maxsize=256)
 def choose(samples: int, features: int, filters: int) -> tuple[str, str]:
-    """How x w' is computed: by "swapped tiles", or as `cpu_matmul.choose` says; and why."""
+    """How x w' is computed: by "swapped" tiles, or as `cpu_matmul.choose` says; and why."""
     x, w = np.empty((samples, features), np.float32), np.empty((filters, features), np.float32)
     method, reason = cpu_matmul.choose(x, w.T)
     width = fitting_tile(samples).width
     full = samples >= FULL * width * -(-samples // width)
     cheaper = samples * (features + filters) < features * filters
     if method == "tiles" and full and cheaper and features <= MOST_FEATURES:
-        return "swapped tiles", f"{samples} samples are copied sooner than {filters} filters"
+        return "swapped", f"{samples} samples are copied sooner than {filters} filters"
     return method, reason
