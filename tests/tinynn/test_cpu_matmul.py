@@ -84,7 +84,8 @@ def test_swapped_linear(tile, m, k, n):
         (97, 784, 512, "tiles"),  # panels of samples would be half empty
         (112, 3000, 512, "swapped"),  # lots of the sum
         (7, 512, 512, "dot"),
-        (128, 512, 10, "dot"),
+        (128, 512, 10, "swapped"),  # few numbers to copy
+        (128, 1024, 10, "dot"),
         (64, 128, 10, "BLAS"),
     ],
 )

@@ -60,6 +60,7 @@ Array = Any
 MOST_FEATURES = 4096  # panels of more samples would not stay in the cache
 GROUP = 48  # filters of a task: four tiles, whose sums leave the nearest cache to the panel
 FULL = 0.9  # of the samples' panels, at least
+FEW = 1 << 16  # numbers of a batch: copied in so short a time that it does not matter
 
 # ---------------------------------------------------------------------------------------------
 # The end of a task, for as many filters and samples as there are lanes
@@ -209,7 +210,9 @@ def choose(samples: int, features: int, filters: int) -> tuple[str, str]:
     method, reason = cpu_matmul.choose(x, w.T)
     width = fitting_tile(samples).width
     full = samples >= FULL * width * -(-samples // width)
-    cheaper = samples * (features + filters) < features * filters
-    if method == "tiles" and full and cheaper and features <= MOST_FEATURES:
-        return "swapped", f"{samples} samples are copied sooner than {filters} filters"
+    if method != "BLAS" and full and features <= MOST_FEATURES:
+        if samples * (features + filters) < features * filters:
+            return "swapped", f"{samples} samples are copied sooner than {filters} filters"
+        if samples * features <= FEW:
+            return "swapped", f"{samples} samples are copied at once, and a bias costs nothing"
     return method, reason
