@@ -2,8 +2,9 @@
 
 Element-wise kernels are limited by memory, so what counts is to read and write every array once,
 in whole vectors, with all else in registers. `cpu_formulas` says what formulas are; the loop around
-one is written here: over flat arrays, or down the columns of a matrix. numba would need ten times
-as long to compile each of these loops, and does not keep sums in registers.
+one is written here: over flat arrays, or down the columns of a matrix (`cpu_rows` and `cpu_pixels`
+have two more). numba would need ten times as long to compile each of these loops, and does not keep
+sums in registers.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from tinynn.kernels.cpu_parallel import Job, job_type, run
 INTEGERS = {"taps": ir.IntType(8), "bits": ir.IntType(16)}  # arrays of other than float32, by name
 UNROLL = 4  # vectors of each array in one turn of a loop
 ROWS = 64  # of a matrix, read strip by strip; so few, because their sums are float32
-PIXELS, BLOCK = 64, 256  # so many pixels, or so many elements of them, are done strip by strip
 QUICK = 1 << 16  # elements: fewer are done before a second thread would take its share
 
 
@@ -95,7 +95,8 @@ def compiled(source: Path) -> Any:
             loop.emit(module, tile)
 
     emit_formulas.__name__ = source.stem
-    files = {Path(getfile(each)) for each in (Vector, *map(type, Loop.loops[source]))}
+    kinds = {kind for loop in Loop.loops[source] for kind in type(loop).__mro__[:-1]}
+    files = {Path(getfile(each)) for each in (Vector, *kinds)}
     return compile_functions(emit_formulas, host_tile(), source, *files)
 
 
@@ -272,141 +273,6 @@ def folds(shape: tuple[int, ...]) -> int:
     """How many rows are laid side by side: as many as fill the registers, of those there are."""
     strip = host_tile().lanes * UNROLL
     return math.gcd(math.prod(shape[:-1]), strip // math.gcd(strip, shape[-1]))
-
-
-class Pixels(ArrayLoop):
-    """For every pixel of one image and those of another that a table lists for it: pooling.
-
-    Pixel p of every sample (of `positions`) has the pairs first[p] .. first[p + 1] - 1; a pair is
-    the `offset` of a listed pixel in its sample (of `listed_size` elements) and a number, which
-    the formula has after the `*`. `taps` are uint8, all else is float32. A task is a pixel.
-    """
-
-    values: dict[str, Any]  # of the job's fields, in the function that is being written
-
-    def emit(self, module: ir.Module, tile: Tile) -> None:
-        emit = Emitter(module, self.name, 4, tile.lanes)
-        build = emit.build
-        lo, hi, _, _ = emit.function.args
-        names = ["channels", "positions", "listed_size", "first", "offsets", "numbers"]
-        self.values = {name: self.field(emit, name, INT) for name in [*names, *self.arrays]}
-        channels, positions, size = (self.values[name] for name in names[:3])
-        block = build.sdiv(INT(BLOCK), build.add(channels, INT(1)))  # there may be no channels
-        block = emit.smallest(INT(PIXELS), build.add(block, INT(1)))
-        blocks = build.sdiv(build.add(build.sub(hi, lo), build.sub(block, INT(1))), block)
-        with emit.loop(blocks, []) as loop:
-            begin = build.add(lo, build.mul(loop.index, block))
-            count = emit.smallest(block, build.sub(hi, begin))
-            sample = build.sdiv(begin, positions)
-            first = [build.sub(begin, build.mul(sample, positions)), build.mul(sample, size)]
-            for offset, vectors in strips(emit, tile, channels):  # narrow ones: few turns each
-                with emit.loop(count, first) as pixels:
-                    position, base = pixels.carried
-                    place = build.mul(build.add(begin, pixels.index), channels)
-                    place, listed = build.add(place, offset), build.add(base, offset)
-                    self.emit_pixel(emit, position, place, listed, vectors)
-                    following = build.add(position, INT(1))
-                    last = build.icmp_signed("==", following, positions)
-                    pixels.carried = [
-                        build.select(last, INT(0), following),
-                        build.select(last, build.add(base, size), base),
-                    ]
-        emit.finish()
-
-    def emit_pixel(
-        self, emit: Emitter, position: Any, place: Any, listed: Any, vectors: range
-    ) -> None:
-        """Some channels of a pixel: at `place`, and of the listed ones at `listed` + offset."""
-        raise NotImplementedError
-
-    def pairs(self, emit: Emitter, position: Any) -> tuple[Any, Callable[[Any], Any]]:
-        """The number of pairs; and a function from a pair's index to its offset and number."""
-        build = emit.build
-        first, offsets = (emit.pointer(self.values[name], INT) for name in ("first", "offsets"))
-        numbers = emit.pointer(self.values["numbers"])
-        begin, end = (build.load(emit.at(emit.at(first, position), i)) for i in (0, 1))
-
-        def pair(index: Any) -> tuple[Any, Any]:
-            place = build.add(begin, index)
-            number = emit.spread(build.load(emit.at(numbers, place)))
-            return build.load(emit.at(offsets, place)), number
-
-        return build.sub(end, begin), pair
-
-    def pixel(self, emit: Emitter, name: str, place: Any) -> Any:
-        """A pointer into an image."""
-        return self.element(emit, name, self.values[name], place)
-
-
-class Gather(Pixels):
-    """Every pixel is made of the listed ones. The outputs are carried from pair to pair in
-    registers; `start` is their value before the first."""
-
-    def __init__(
-        self, formula: Callable[..., Any], outputs: str, job: np.dtype, start: tuple[float, ...]
-    ):
-        super().__init__(formula, outputs, job)
-        self.start = start
-
-    def emit_pixel(
-        self, emit: Emitter, position: Any, place: Any, listed: Any, vectors: range
-    ) -> None:
-        build = emit.build
-        keys = [(name, v) for name in self.outputs for v in vectors]
-        start = [emit.constant(value) for value in self.start for _ in vectors]
-        count, pair = self.pairs(emit, position)
-        with emit.loop(count, start) as loop:
-            values = dict(zip(keys, loop.carried, strict=True))
-            offset, number = pair(loop.index)
-            source = build.add(listed, offset)
-            for v in vectors:
-                known = {name: values[name, v] for name in self.outputs}
-                known |= dict.fromkeys(self.numbers, number)
-                for name in self.inputs:
-                    if name not in known:
-                        pointer = self.pixel(emit, name, build.add(source, INT(v)))
-                        known[name] = self.load(emit, name, pointer)
-                for name, value in self.results(emit, known).items():
-                    values[name, v] = value
-            loop.carried = list(values.values())
-        for (name, v), value in zip(keys, loop.carried, strict=True):
-            self.store(emit, value, name, self.pixel(emit, name, build.add(place, INT(v))))
-
-
-def gather(
-    outputs: str, job: np.dtype, start: tuple[float, ...]
-) -> Callable[[Callable[..., Any]], Gather]:
-    return lambda formula: Gather(formula, outputs, job, start)
-
-
-class Scatter(Pixels):
-    """Every pixel makes the listed ones, which belong to it alone."""
-
-    def emit_pixel(
-        self, emit: Emitter, position: Any, place: Any, listed: Any, vectors: range
-    ) -> None:
-        build = emit.build
-        reads = [name for name in self.arrays if name in self.inputs]
-        known = {
-            v: {
-                name: self.load(emit, name, self.pixel(emit, name, build.add(place, INT(v))))
-                for name in reads
-            }
-            for v in vectors
-        }
-        count, pair = self.pairs(emit, position)
-        with emit.loop(count, []) as loop:
-            offset, number = pair(loop.index)
-            target = build.add(listed, offset)
-            for v in vectors:
-                numbers = dict.fromkeys(self.numbers, number)
-                for name, value in self.results(emit, known[v] | numbers).items():
-                    pointer = self.pixel(emit, name, build.add(target, INT(v)))
-                    self.store(emit, value, name, pointer)
-
-
-def scatter(outputs: str, job: np.dtype) -> Callable[[Callable[..., Any]], Scatter]:
-    return lambda formula: Scatter(formula, outputs, job)
 
 
 @intrinsic

@@ -17,8 +17,9 @@ import numpy as np
 
 from tinynn.kernels import reference
 from tinynn.kernels.cpu_formulas import larger, where
-from tinynn.kernels.cpu_loops import QUICK, Pixels, gather, scatter
+from tinynn.kernels.cpu_loops import QUICK
 from tinynn.kernels.cpu_parallel import Job, job_type, run
+from tinynn.kernels.cpu_pixels import Pixels, gather, scatter
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair
 from tinynn.kernels.memory import empty
