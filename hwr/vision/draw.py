@@ -9,9 +9,13 @@ from numpy.typing import NDArray
 
 from hwr.vision.photograph import Image
 
+Colour = tuple[int, int, int]
+Area = tuple[float, float, float, float]  # left, top, right and bottom in pixels
+
 SHORTEST, LONGEST = 200, 1600  # pixels of the picture's longer side
 READ, UNSURE, REFUSED = (60, 150, 20), (0, 140, 255), (150, 60, 190)  # blue, green, red
 FONT_PX = 22  # height of a letter at scale 1 of OpenCV's font
+CORNER = 0.15  # so much of a label may lie over a neighbour's box, where ink is rare
 FADED = 0.25  # of white over the photograph, so that the marks stand out
 
 
@@ -27,18 +31,18 @@ def annotated(photo: Image, page: dict[str, Any]) -> bytes:
     picture = cv2.addWeighted(picture, 1 - FADED, np.full_like(picture, 255), FADED, 0)
     for mark in page["refused"]:
         frame(picture, mark["box"], scale, REFUSED, 1)
+    marks = [*page["refused"], *(digit for line in page["lines"] for digit in line["digits"])]
+    taken = Taken([mark["box"] for mark in marks], scale)
     for line in page["lines"]:
         high = float(np.median([digit["box"][3] for digit in line["digits"]])) * scale
         for digit in line["digits"]:
             colour = UNSURE if digit["unsure"] else READ
             frame(picture, digit["box"], scale, colour, max(1, round(high / 40)))
-            label(picture, digit, scale, colour, high)
+            label(picture, digit, scale, colour, high, taken)
     return png(legend(picture))
 
 
-def frame(
-    picture: Image, box: list[int], scale: float, colour: tuple[int, int, int], thick: int
-) -> None:
+def frame(picture: Image, box: list[int], scale: float, colour: Colour, thick: int) -> None:
     """Draw a box a little outside the ink."""
     import cv2
 
@@ -48,33 +52,85 @@ def frame(
     cv2.rectangle(picture, first, last, colour, thick, cv2.LINE_AA)
 
 
+class Taken:
+    """What a label is not to cover: the boxes of marks, and earlier labels."""
+
+    def __init__(self, boxes: list[list[int]], scale: float):
+        x, y, w, h = scale * np.array(boxes, np.float64).reshape(-1, 4).T
+        self.areas = np.stack([x, y, x + w, y + h], axis=1)  # left, top, right, bottom
+
+    def covered(self, area: Area) -> float:
+        """The share of an area that lies over what is taken; 0 if it is a corner only."""
+        left, top, right, bottom = area
+        x = np.minimum(self.areas[:, 2], right) - np.maximum(self.areas[:, 0], left)
+        y = np.minimum(self.areas[:, 3], bottom) - np.maximum(self.areas[:, 1], top)
+        share = float(
+            np.sum(np.maximum(x, 0) * np.maximum(y, 0)) / ((right - left) * (bottom - top))
+        )
+        return share if share > CORNER else 0.0
+
+    def take(self, area: Area) -> None:
+        self.areas = np.vstack([self.areas, area])
+
+
 def label(
-    picture: Image, digit: dict[str, Any], scale: float, colour: tuple[int, int, int], high: float
+    picture: Image, digit: dict[str, Any], scale: float, colour: Colour, high: float, taken: Taken
 ) -> None:
-    """Write a digit above its box, and beside it the percent if they are less than 99."""
+    """Write a digit by its box, and after it the percent if they are less than 99.
+
+    Above the box, unless that covers another or lies outside of the picture: then beside it, and
+    in a crowd wherever it covers least. (Below, it would seem to be of the next line.)
+    """
     x, y, w, _ = (scale * side for side in digit["box"])
     size = float(np.clip(0.45 * high, 11, 60))
-    at = round(x + w / 2), round(y - 0.25 * size - 2)
-    if at[1] < size:  # no room above: inside
-        at = at[0], round(y + 1.2 * size)
-    text = str(digit["label"])
-    write(picture, text, at, size, colour)
+    texts = [(str(digit["label"]), size)]
     percent = int(100 * digit["probability"])
     if percent < 99:
-        small = max(9.0, 0.5 * size)
-        write(picture, f"{percent}%", (at[0] + round(0.5 * size + small), at[1]), small, colour)
+        texts.append((f"{percent}%", max(9.0, 0.5 * size)))
+    widths = [width_of(*text) for text in texts]
+    wide, gap = sum(widths), 0.25 * size + 2
+    above = y - gap
+    feet = [  # its left and its foot
+        (x + w / 2 - widths[0] / 2, above),
+        (x + w - wide, above),
+        (x, above),
+        (x + w + gap, y + size),  # to the right of the box
+        (x - gap - wide, y + size),  # to the left
+        (x + w / 2 - widths[0] / 2, y + 1.2 * size),  # inside
+    ]
+    areas = [(left, foot - size, left + wide, foot) for left, foot in feet]
+    height, width = picture.shape[:2]
+    inside = [
+        area for area in areas if min(area) >= 0 and area[2] <= width and area[3] <= height
+    ] or areas[-1:]
+    area = min(inside, key=taken.covered)  # the first of equals
+    taken.take(area)
+    left = area[0]
+    for (text, tall), across in zip(texts, widths, strict=True):
+        write(picture, text, (round(left + across / 2), round(area[3])), tall, colour)
+        left += across
 
 
-def write(
-    picture: Image, text: str, at: tuple[int, int], size: float, colour: tuple[int, int, int]
-) -> None:
+def font_of(size: float) -> tuple[int, float, int]:
+    """OpenCV's font, scale and thickness for text of a height in pixels."""
+    import cv2
+
+    return cv2.FONT_HERSHEY_SIMPLEX, size / FONT_PX, max(1, round(size / 11))
+
+
+def width_of(text: str, size: float) -> int:
+    """Pixels from the text's left to where the next would begin."""
+    import cv2
+
+    return cv2.getTextSize(text, *font_of(size))[0][0] + 2  # with the rim
+
+
+def write(picture: Image, text: str, at: tuple[int, int], size: float, colour: Colour) -> None:
     """Text of a height in pixels, centred on x = at[0], its foot at at[1], with a white rim."""
     import cv2
 
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, size / FONT_PX
-    thick = max(1, round(size / 11))
-    (wide, _), _ = cv2.getTextSize(text, font, scale, thick)
-    where = at[0] - wide // 2, at[1]
+    font, scale, thick = font_of(size)
+    where = at[0] - width_of(text, size) // 2, at[1]
     cv2.putText(picture, text, where, font, scale, (255, 255, 255), thick + 2, cv2.LINE_AA)
     cv2.putText(picture, text, where, font, scale, colour, thick, cv2.LINE_AA)
 
