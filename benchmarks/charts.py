@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from hwr.files import write_atomic
@@ -175,7 +176,7 @@ def peers(figure: Any, rows: Rows) -> None:
 
 
 def end_to_end(figure: Any, rows: Rows) -> None:
-    """A panel for each recipe: seconds from start to printed accuracy."""
+    """A panel for each recipe: seconds from start to printed accuracy, of each seed."""
     names = list(dict.fromkeys(row["recipe"] for row in rows))
     figure.set_size_inches(8, 0.5 * len(rows) + 0.7 * len(names) + 0.3)
     counts = [sum(row["recipe"] == name for row in rows) for name in names]
@@ -184,14 +185,21 @@ def end_to_end(figure: Any, rows: Rows) -> None:
         plain(axes)
         mine = [row for row in rows if row["recipe"] == name]
         for i, row in enumerate(mine):
-            seconds = row["seconds"] or 0
-            axes.barh(i, seconds, height=0.62,
+            done = [run for run in row["runs"] if run["seconds"] is not None]
+            seconds = [run["seconds"] for run in done] or [0]
+            axes.barh(i, median(seconds), height=0.62,
                       color=THEIRS if row["engine"] == "PyTorch" else OURS)  # fmt: skip
-            text = f" {seconds:,.1f} s, {row['accuracy']:.2f} %" if seconds else " failed"
-            axes.text(seconds, i, text, va="center", fontsize=9)
+            axes.plot([min(seconds), max(seconds)], [i, i], color=GUIDE, lw=1.5)
+            text = "  failed"
+            if done:
+                accuracy = mean(run["accuracy"] for run in done)
+                text = f"  {median(seconds):,.1f} s, {accuracy:.2f} %"
+                text += f" (means of {len(done)} seeds)" * (len(done) > 1)
+            axes.text(max(seconds), i, text, va="center", fontsize=9)
         axes.set_yticks(range(len(mine)), [row["engine"] for row in mine])
         axes.invert_yaxis()
-        axes.set_xlim(0, 1.25 * max(row["seconds"] or 1 for row in mine))
+        longest = max(run["seconds"] or 1 for row in mine for run in row["runs"])
+        axes.set_xlim(0, 1.25 * longest)
         axes.set_title(name, loc="left", fontsize=10)
     panels[-1].set_xlabel("seconds from start to printed test accuracy")
 

@@ -142,9 +142,22 @@ def test_a_run_lasts_until_its_accuracy_is_printed(
     )
     (tmp_path / "broken.py").write_text("raise SystemExit(5)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    row = end_to_end.timed("fast", "PyTorch", ["trained"], Arguments, {})
-    assert (row["accuracy"], row["reached"]) == (99.31, True)
-    assert row["seconds"] > 0
-    row = end_to_end.timed("fast", "tinynn, cold", ["broken"], Arguments, {})
-    assert (row["accuracy"], row["reached"], row["exit_code"]) == (None, False, 5)
+    row = end_to_end.timed("fast", "PyTorch", ["trained"], [3], Arguments, tmp_path, {})
+    (run,) = row["runs"]
+    assert (run["seed"], run["accuracy"], run["exit_code"]) == (3, 99.31, 0)
+    assert run["seconds"] > 0
+    assert end_to_end.line(row).endswith("test accuracy 99.31 %; 99.3 % reached")
+    row = end_to_end.timed("fast", "tinynn, cold", ["broken"], [3], Arguments, tmp_path, {})
+    assert (row["runs"][0]["accuracy"], row["runs"][0]["exit_code"]) == (None, 5)
     assert "ended with code 5" in end_to_end.line(row)
+
+
+def test_several_seeds_are_one_line() -> None:
+    runs = [
+        {"seed": i, "seconds": 10.0 * i, "accuracy": accuracy, "exit_code": 0}
+        for i, accuracy in enumerate((99.2, 99.3, 99.4))
+    ]
+    row = {"recipe": "fast", "engine": "PyTorch", "memory_format": "", "target": 99.3, "runs": runs}
+    text = end_to_end.line(row)
+    assert "10.0 s" in text
+    assert "99.30 % (99.20 to 99.40); 99.3 % reached by 2 of 3 seeds" in text
