@@ -194,7 +194,7 @@ def end_to_end(figure: Any, rows: Rows) -> None:
             if done:
                 accuracy = mean(run["accuracy"] for run in done)
                 text = f"  {median(seconds):,.1f} s, {accuracy:.2f} %"
-                text += f" (means of {len(done)} seeds)" * (len(done) > 1)
+                text += f" ({len(done)} seeds)" * (len(done) > 1)
             axes.text(max(seconds), i, text, va="center", fontsize=9)
         axes.set_yticks(range(len(mine)), [row["engine"] for row in mine])
         axes.invert_yaxis()
