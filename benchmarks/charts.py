@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -102,7 +103,8 @@ def over_theirs(axes: Any, names: list[str], rows: Rows) -> None:
 
 def on_the_roofline(axes: Any, rows: Rows) -> None:
     """Rate over operations a byte of every convolution and matrix product, and its roof."""
-    markers = {"conv2d": "o", "conv2d_input_grad": "s", "conv2d_weight_grad": "^", "matmul": "D"}
+    names = dict.fromkeys(row["kernel"] for row in rows)
+    markers = dict(zip(names, cycle("os^DvP*X")))
     for row in rows:
         ours, *theirs = (t.median for t in row["timings"])
         density = 2 * row["multiply_adds"] / row["bytes"]

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import charts
 from benchmarks.compare import Timing
+from tinynn.kernels import reference
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed")
 
@@ -33,7 +34,11 @@ def rows(command: str, count: int) -> list[dict[str, Any]]:
     failed = {**run, "engine": "tinynn, cold", "runs": [{"seconds": None, "accuracy": None}]}
     made = {
         "step": [step, {**step, "threads": 2}],
-        "kernels": [call, {**call, "kernel": "relu", "multiply_adds": 0}],
+        "kernels": [
+            call,
+            *({**call, "kernel": name} for name in reference.KERNELS),
+            {**call, "kernel": "relu", "multiply_adds": 0},
+        ],
         "scaling": [series, series],
         "peers": [network, network],
         "end_to_end": [run, failed],
@@ -55,5 +60,5 @@ def test_pictures(command: str, count: int, tmp_path: Path) -> None:
 
 def test_kernels_without_products(tmp_path: Path) -> None:
     path = tmp_path / "picture.png"
-    charts.picture(path, charts.kernels, rows("kernels", 3)[1:])
+    charts.picture(path, charts.kernels, rows("kernels", 3)[-1:])
     assert path.exists()
