@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
-import pytest
 
-pytest.importorskip("cv2")
 from hwr.vision.draw import annotated
 
 
@@ -17,8 +16,6 @@ def digit(box: list[int]) -> dict[str, Any]:
 
 def drawn(boxes: list[list[int]]) -> np.ndarray:
     """Where the picture of an empty page, with one digit a line, is no longer white."""
-    import cv2
-
     page = {"refused": [], "lines": [{"digits": [digit(box)]} for box in boxes]}
     png = annotated(np.full((400, 400, 3), 255, np.uint8), page)
     return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE) < 250
