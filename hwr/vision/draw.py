@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def annotated(photo: Image, page: dict[str, Any]) -> bytes:
         for digit in line["digits"]:
             colour = UNSURE if digit["unsure"] else READ
             frame(picture, digit["box"], scale, colour, max(1, round(high / 40)))
-            label(picture, digit, scale, colour, high, taken)
+            box = [scale * side for side in digit["box"]]
+            label(picture, box, label_of(digit, high), colour, taken)
     return png(legend(picture))
 
 
@@ -55,7 +57,7 @@ def frame(picture: Image, box: list[int], scale: float, colour: Colour, thick: i
 class Taken:
     """What a label is not to cover: the boxes of marks, and earlier labels."""
 
-    def __init__(self, boxes: list[list[int]], scale: float):
+    def __init__(self, boxes: Sequence[Sequence[int]], scale: float = 1):
         x, y, w, h = scale * np.array(boxes, np.float64).reshape(-1, 4).T
         self.areas = np.stack([x, y, x + w, y + h], axis=1)  # left, top, right, bottom
 
@@ -73,20 +75,30 @@ class Taken:
         self.areas = np.vstack([self.areas, area])
 
 
-def label(
-    picture: Image, digit: dict[str, Any], scale: float, colour: Colour, high: float, taken: Taken
-) -> None:
-    """Write a digit by its box, and after it the percent if they are less than 99.
-
-    Above the box, unless that covers another or lies outside of the picture: then beside it, and
-    in a crowd wherever it covers least. (Below, it would seem to be of the next line.)
-    """
-    x, y, w, _ = (scale * side for side in digit["box"])
+def label_of(digit: dict[str, Any], high: float) -> list[tuple[str, float]]:
+    """A digit, and the percent if they are less than 99; each with its height in pixels."""
     size = float(np.clip(0.45 * high, 11, 60))
     texts = [(str(digit["label"]), size)]
     percent = int(100 * digit["probability"])
     if percent < 99:
         texts.append((f"{percent}%", max(9.0, 0.5 * size)))
+    return texts
+
+
+def label(
+    picture: Image,
+    box: Sequence[float],
+    texts: list[tuple[str, float]],
+    colour: Colour,
+    taken: Taken,
+) -> None:
+    """Write texts, each of a height in pixels, one after the other by a box.
+
+    Above the box, unless that covers another or lies outside of the picture: then beside it, and
+    in a crowd wherever it covers least. (Below, it would seem to be of the next line.)
+    """
+    x, y, w, _ = box
+    size = texts[0][1]
     widths = [width_of(*text) for text in texts]
     wide, gap = sum(widths), 0.25 * size + 2
     above = y - gap

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hwr.vision.candidates import cut_out, find_cuts, may_be_cut
 from hwr.vision.components import Component, find_components
 from hwr.vision.decode import Digit
-from hwr.vision.draw import READ, REFUSED, UNSURE, png, write
+from hwr.vision.draw import READ, REFUSED, UNSURE, Taken, label, png, write
 from hwr.vision.ink import background, grey, smoothed
 from hwr.vision.lines import group_lines
 from hwr.vision.normalise import mend_stroke
@@ -194,9 +194,10 @@ def lines(seen: Examination) -> Image:
             middles.append((x + w // 2, y + h // 2))
             cv2.rectangle(picture, (x, y), (x + w, y + h), READ, thick)
         cv2.polylines(picture, [np.array(middles, np.int32)], False, BLUE, thick, cv2.LINE_AA)
-        for digit in line:
-            x, y, w, h = digit.candidate.box
-            write(picture, str(digit.label), (x + w // 2, max(y - 4, 16)), max(16, 0.5 * h), READ)
+    taken = Taken([digit.candidate.box for line in seen.lines for digit in line])
+    for digit in (digit for line in seen.lines for digit in line):
+        box = digit.candidate.box
+        label(picture, box, [(str(digit.label), max(16, 0.5 * box[3]))], READ, taken)
     return picture
 
 
@@ -253,15 +254,15 @@ def digit_strip(
     mended = mend_stroke(ink, mean_stroke(pieces), p.stroke_px)
     tiles = [255 * (1 - around), 255 * (1 - ink), 255 * (1 - mended), digit.candidate.image]
     shown = [tile(np.asarray(each, np.float32)) for each in tiles]
-    label = np.full((TILE, 140, 3), 255, np.uint8)
+    readings = np.full((TILE, 140, 3), 255, np.uint8)
     order = np.argsort(-digit.log_probabilities)[:3]
     for i, k in enumerate(order):
         name = "none" if k == len(digit.log_probabilities) - 1 else str(k)
         percent = 100 * float(np.exp(digit.log_probabilities[k]))
         shade = colour if i == 0 else (130, 130, 130)
         shade = UNSURE if i == 0 and percent < 80 and colour == READ else shade
-        write(label, f"{name} {percent:.0f}%", (68, 24 + 26 * i), 20 if i == 0 else 14, shade)
-    strip = np.hstack([*shown, label])
+        write(readings, f"{name} {percent:.0f}%", (68, 24 + 26 * i), 20 if i == 0 else 14, shade)
+    strip = np.hstack([*shown, readings])
     return np.pad(strip, ((0, 8), (GAP, 0), (0, 0)), constant_values=255)
 
 
