@@ -53,12 +53,15 @@ class Call:
 
     @property
     def multiply_adds(self) -> int:
-        """Of a convolution or matrix product, on taps that see data; 0 for all other kernels."""
+        """Of convolutions (on taps that see data), matrix products and recurrences; 0 for all other
+        kernels."""
         if self.kernel == "matmul":
             a, b = (self.given[name].shape for name in "ab")
             return math.prod(a) * b[-1]
         if self.kernel == "linear":
             return math.prod(self.shape_of("x")) * self.shape_of("w")[0]
+        if self.kernel.removesuffix("_grad") in ("rnn", "lstm", "gru"):
+            return self.of_recurrence()
         if not self.kernel.startswith("conv2d"):
             return 0
         x_shape, (oc, *kernel_size, channels) = self.shape_of("x"), self.shape_of("w")
@@ -68,6 +71,14 @@ class Call:
             for a in (0, 1)
         )
         return x_shape[0] * visits * oc * channels
+
+    def of_recurrence(self) -> int:
+        """At each of the T steps (N, H) times (H, G H), forwards or back, G the number of gates.
+
+        The products before and after the walk, of all steps at once, are calls of `matmul`.
+        """
+        (steps, n, _) = (self.given["x"] if "x" in self.given else self.results[0]).shape
+        return steps * n * math.prod(self.given["w"].shape)
 
     def shape_of(self, name: str) -> tuple[int, ...]:
         """The shape of an array, or of what a gradient is taken with respect to."""

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 
 import tinynn as tn
 from benchmarks.calls import ArrayOf, Call, calls_of
@@ -56,6 +57,35 @@ def test_grouped_convolutions_do_the_share_of_a_group() -> None:
 
     (call,) = calls_of(make, REFERENCE)
     assert call.multiply_adds == 2 * 9 * 8 * 2
+
+
+@pytest.mark.parametrize(("layer", "gates"), [(nn.RNN, 1), (nn.LSTM, 4), (nn.GRU, 3)])
+def test_multiply_adds_of_a_recurrence(layer: type[nn.Module], gates: int) -> None:
+    steps, n, inputs, hidden = 5, 3, 2, 7
+
+    def make(backend: Backend):
+        generator = np.random.default_rng(0)
+        module = layer(inputs, hidden, generator=generator)
+        x = tn.Tensor(generator.standard_normal((steps, n, inputs), np.float32))
+
+        def train() -> None:
+            with tn.use_backend(backend):
+                module(x)[0].sum().backward()
+
+        return train
+
+    calls = calls_of(make, REFERENCE)
+    name = layer.__name__.lower()
+    # A step multiplies the state (N, H) by (H, gates H); going back, the gradient of the gates
+    # (N, gates H) by (gates H, H).
+    a_walk = steps * n * hidden * gates * hidden
+    assert {c.kernel: c.multiply_adds for c in calls if c.kernel.startswith(name)} == {
+        name: a_walk,
+        f"{name}_grad": a_walk,
+    }
+    # With the gradient of the recurrent weights, and those of the inputs, once each way.
+    by_inputs = steps * n * inputs * gates * hidden
+    assert sum(c.multiply_adds for c in calls) == 3 * a_walk + 2 * by_inputs
 
 
 def test_the_bytes_a_kernel_moves() -> None:
