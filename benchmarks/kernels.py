@@ -1,36 +1,35 @@
 """Each kernel beside PyTorch's op and the roofline: `python -m benchmarks.kernels`.
 
-The kernels are those that a training step of each ResNet-18 calls, with its shapes, and the
-activations and the optimisers beside them. `--explain MODEL` times nothing: it shows for each layer
-which algorithm runs, and why.
+Every kernel that the numpy backend replaces is timed: those that a training step of each ResNet-18
+calls, with its shapes; the others with shapes of other networks (`other_calls.py`). `--explain
+MODEL` times nothing: it shows for each layer which algorithm runs, and why.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from benchmarks import charts, roofline
-from benchmarks.calls import ArrayOf, Call, calls_of
+from benchmarks.calls import ArrayOf, Call
 from benchmarks.compare import Engine, Facts, Step, Timing, steps_of_turn, take_turns
-from benchmarks.engines import step_of
 from benchmarks.explain import explain
+from benchmarks.other_calls import calls_to_time
 from benchmarks.results import Report, chosen, has_torch, parser, thread_count
 from benchmarks.works import WORKS
 from hwr import command
 from hwr.models import models
 from hwr.progress import Progress
 from tinynn.backend import get_backend
-from tinynn.kernels import reference
+from tinynn.kernels import reference, reference_ctc
 from tinynn.kernels.threads import usable_cpus
 
 NETWORKS = ("resnet18-7x7", "resnet18-3x3")
+POSITIVE = ("var", "square", "rstd", "delta", "total")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,11 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     kernels = chosen("kernel", args.kernels, list(reference.KERNELS))
     report = Report("kernels", argv, args, [threads], backend=args.backend,
                     works=[work.name for work in works])  # fmt: skip
-    calls: Counter[Call] = Counter()
-    for work in works:
-        calls.update(calls_of(partial(step_of, work), get_backend("numpy")))
-    calls.update(others())
-    timed = {call: count for call, count in calls.items() if call.kernel in kernels}
+    timed = calls_to_time(works, kernels)
     makes: list[tuple[Any, tuple[Any, ...]]] = [(tinynn_kernel, (args.backend, args.seed, threads))]
     if has_torch():
         makes += [(torch_kernel, (last, args.seed, threads)) for last in (False, True)]
@@ -75,20 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         copied_bytes_per_s=roof.copies,
     )  # fmt: skip
     return 0
-
-
-def others(weights: int = 11_172_810) -> list[Call]:
-    """Calls that no step of a ResNet makes: sums, activations, and SGD on as many weights."""
-    x, flat, one = ArrayOf((128, 14, 14, 64)), ArrayOf((weights,)), ArrayOf((1,), "float64")
-    calls = [Call("add", (("a", x), ("b", x)), (x,))]
-    for name in ("relu", "sigmoid", "tanh", "silu", "gelu"):
-        inputs = "dy x" if name in ("silu", "gelu") else "dy y"
-        more = [("approximate", "none")] if name == "gelu" else []
-        calls.append(Call(name, (("x", x), *more), (x,)))
-        calls.append(Call(f"{name}_grad", (*((n, x) for n in inputs.split()), *more), (x,)))
-    options = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 0.0, "nesterov": False}
-    arrays = {"w": flat, "dw": flat, "velocity": flat, "lr": one, "step": one}
-    return [*calls, Call("update_sgd", tuple({**arrays, **options}.items()), ())]
 
 
 def measure(
@@ -169,18 +150,38 @@ def draw(call: Call, seed: int) -> dict[str, Any]:
     if call.kernel == "label_cross_entropy_grad":  # of the same logits
         names = "logits", "labels", "ignore_index", "label_smoothing"
         _, given["top"], given["total"] = reference.label_cross_entropy(*(given[n] for n in names))
+    if call.kernel.startswith("ctc_loss"):
+        given |= draw_labellings(given["log_probs"], given["targets"].shape, rng)
+    if call.kernel == "ctc_loss_grad":  # of the same labellings
+        labelling = list(given.values())[1:6]
+        given["losses"], given["alpha"] = reference_ctc.ctc_loss(*labelling)
     return given
 
 
+def draw_labellings(
+    x: np.ndarray, shape: tuple[int, int], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Probabilities, and labels without the blank, 0; every text as long as can be."""
+    (steps, samples, signs), labels = x.shape, shape[1]
+    return {
+        "log_probs": reference.log_softmax(x, 2),
+        "targets": rng.integers(1, signs, shape),
+        "input_lengths": np.full(samples, steps),
+        "target_lengths": np.full(samples, labels),
+    }
+
+
 def draw_array(name: str, value: Any, rng: np.random.Generator) -> Any:
-    """Normally distributed numbers; positive where they stand for squares."""
+    """Normally distributed numbers, positive where they stand for squares; random bits."""
     if not isinstance(value, ArrayOf):
         return value
     if name in ("lr", "step"):
         return np.full(value.shape, 1e-4 if name == "lr" else 1.0)
     shape = value.shape[::-1] if value.transposed else value.shape
+    if name == "bits":
+        return rng.integers(0, 2**16, shape, value.dtype)
     numbers = rng.standard_normal(shape, np.float32).astype(value.dtype)
-    numbers = abs(numbers) if name in ("var", "square") else numbers
+    numbers = abs(numbers) if name in POSITIVE else numbers
     return numbers.T if value.transposed else numbers
 
 

@@ -49,9 +49,16 @@ class Case:
 
     @property
     def geometry(self) -> tuple[list[int], list[int], list[int]]:
-        """stride, padding and dilation, padding alike on both sides."""
+        """stride, padding and dilation; no padding where `pads` has it."""
         o = self.options
-        return list(o["stride"]), [p[0] for p in o["padding"]], list(o["dilation"])
+        padding = [0, 0] if self.pads else [p[0] for p in o["padding"]]
+        return list(o["stride"]), padding, list(o["dilation"])
+
+    @property
+    def pads(self) -> list[int]:
+        """left, right, top and bottom if they differ, which takes a call of its own: F.pad."""
+        (top, bottom), (left, right) = self.options["padding"]
+        return [left, right, top, bottom] if (top, left) != (bottom, right) else []
 
 
 def op(name: str) -> Callable[[Op], Op]:
@@ -77,7 +84,9 @@ def wanting(*tensors: Tensor) -> list[Tensor]:
 @op("conv2d")
 def conv2d(case: Case) -> Step:
     stride, padding, dilation = case.geometry
-    x, w, groups = case["x"], case["w"], case.options["groups"]
+    x, w, groups, pads = case["x"], case["w"], case.options["groups"], case.pads
+    if pads:
+        return lambda: F.conv2d(F.pad(x, pads), w, None, stride, padding, dilation, groups)
     return lambda: F.conv2d(x, w, None, stride, padding, dilation, groups)
 
 
@@ -90,17 +99,22 @@ def conv_gradient(case: Case, x: Tensor, w: Tensor, wanted: list[bool]) -> Step:
 
 @op("conv2d_input_grad")
 def conv2d_input_grad(case: Case) -> Step:
-    x = case.nchw(case.options["x_shape"])
-    gradient = conv_gradient(case, x, case["w"], [True, False, False])
-    if "residual" not in case.tensors:
-        return gradient
-    residual = case["residual"]
-    return lambda: (gradient()[0].add_(residual), None, None)
+    x, pads = case.nchw(case.options["x_shape"]), case.pads
+    gradient = conv_gradient(case, F.pad(x, pads), case["w"], [True, False, False])
+    left, _, top, _ = pads or [0] * 4
+    height, width = x.shape[2:]
+
+    def step() -> Tensor:
+        dx = gradient()[0][:, :, top : top + height, left : left + width]  # a view
+        return dx.add_(case["residual"]) if "residual" in case.tensors else dx
+
+    return step
 
 
 @op("conv2d_weight_grad")
 def conv2d_weight_grad(case: Case) -> Step:
-    return conv_gradient(case, case["x"], case.nchw(case.options["w_shape"]), [False, True, False])
+    x, w = F.pad(case["x"], case.pads), case.nchw(case.options["w_shape"])
+    return conv_gradient(case, x, w, [False, True, False])
 
 
 @op("matmul")
@@ -120,12 +134,28 @@ def linear(case: Case) -> Step:
 @op("relu_bias_grad")
 def relu_bias_grad(case: Case) -> Step:
     dy, y = case["dy"], case["y"]
+    axes = [0, 2, 3] if dy.ndim == 4 else [0]
 
     def step() -> tuple[Tensor, Tensor]:
         dz = torch.ops.aten.threshold_backward(dy, y, 0)
-        return dz, dz.sum(0)
+        return dz, dz.sum(axes)
 
     return step
+
+
+@op("mul")
+def mul(case: Case) -> Step:
+    a, b = case["a"], case["b"]
+    return lambda: a * b
+
+
+@op("mul_grad")
+def mul_grad(case: Case) -> Step:
+    """Of a factor of `shape`: the sum over what was broadcast."""
+    dy, other, shape = case["dy"], case["other"], case.options["shape"]
+    if shape == case.given["dy"].shape:
+        return lambda: dy * other
+    return lambda: (dy * other).sum([2, 3], keepdim=True)
 
 
 @op("add")
@@ -172,6 +202,19 @@ def max_pool2d_grad(case: Case) -> Step:
     return gradient(F.max_pool2d(x, **pool_options(case)), [x], case["dy"])
 
 
+@op("avg_pool2d")
+def avg_pool2d(case: Case) -> Step:
+    x, options = case["x"], case.options
+    return lambda: F.avg_pool2d(x, **options)
+
+
+@op("avg_pool2d_grad")
+def avg_pool2d_grad(case: Case) -> Step:
+    (x,) = wanting(case.nchw(case.options["x_shape"]))
+    options = {n: v for n, v in case.options.items() if n != "x_shape"}
+    return gradient(F.avg_pool2d(x, **options), [x], case["dy"])
+
+
 def pool_options(case: Case) -> dict[str, Any]:
     """A window's geometry: PyTorch has our names."""
     names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -179,13 +222,16 @@ def pool_options(case: Case) -> dict[str, Any]:
 
 
 def normalised(case: Case, x: Tensor, weight: Tensor, bias: Tensor, *residual: Tensor) -> Tensor:
-    """Batch norm [+ residual], [ReLU], with the batch's statistics."""
-    y = F.batch_norm(x, None, None, weight, bias, training=True, eps=case.options["eps"])
+    """Batch norm [+ residual], [ReLU], with the batch's statistics or, in inference, given ones."""
+    training = not case.call.kernel.startswith("batch_norm_inference")
+    given = [None, None] if training else [case["mean"], case["var"]]
+    y = F.batch_norm(x, *given, weight, bias, training=training, eps=case.options["eps"])
     y = y.add_(residual[0]) if residual else y
     return y.relu_() if case.options["relu"] else y
 
 
 @op("batch_norm")
+@op("batch_norm_inference")
 def batch_norm(case: Case) -> Step:
     given = [case[n] for n in ("x", "weight", "bias")]
     given += [case["residual"]] if "residual" in case.tensors else []
@@ -225,12 +271,35 @@ def conv2d_batch_norm(case: Case) -> Step:
 
 
 @op("batch_norm_grad")
+@op("batch_norm_inference_grad")
 def batch_norm_grad(case: Case) -> Step:
     inputs = [case["x"], case["weight"], torch.zeros_like(case["weight"])]
     if case.options["needs_residual"]:
         inputs.append(torch.randn_like(case["x"]))
     inputs = wanting(*inputs)
     return gradient(normalised(case, *inputs), inputs, case["dy"])
+
+
+@op("layer_norm")
+def layer_norm(case: Case) -> Step:
+    x, weight, bias, eps = case["x"], case["weight"], case["bias"], case.options["eps"]
+    return lambda: F.layer_norm(x, x.shape[1:], weight, bias, eps)
+
+
+@op("layer_norm_grad")
+def layer_norm_grad(case: Case) -> Step:
+    dy, x, mean, rstd, weight = (case[n] for n in ("dy", "x", "mean", "rstd", "weight"))
+    bias, wanted = torch.zeros_like(weight), [True, True, True]
+    backward = torch.ops.aten.native_layer_norm_backward
+    return lambda: backward(dy, x, x.shape[1:], mean, rstd, weight, bias, wanted)
+
+
+@op("dropout")
+def dropout(case: Case) -> Step:
+    """With bits that are drawn, as ours: F.dropout draws its own each time."""
+    x, drop = case["x"], case.options["drop"]
+    kept = case["bits"].int() >= round(2**16 * drop)
+    return lambda: torch.ops.aten.native_dropout_backward(x, kept, 1 / (1 - drop))
 
 
 def activation(function: Callable[..., Tensor]) -> tuple[Op, Op]:
@@ -260,6 +329,46 @@ for name, function in {
     OPS[name], OPS[f"{name}_grad"] = activation(function)
 
 
+def normalised_exponential(function: Callable[..., Tensor], backwards: Any) -> tuple[Op, Op]:
+    """softmax or log_softmax, and its gradient."""
+
+    def forward(case: Case) -> Step:
+        x, axis = case["x"], case.options["axis"]
+        return lambda: function(x, axis)
+
+    def backward(case: Case) -> Step:
+        dy, y, axis = case["dy"], case["y"], case.options["axis"]
+        return lambda: backwards(dy, y, axis, y.dtype)
+
+    return forward, backward
+
+
+for name, function, backwards in (
+    ("softmax", torch.softmax, torch.ops.aten._softmax_backward_data),
+    ("log_softmax", torch.log_softmax, torch.ops.aten._log_softmax_backward_data),
+):
+    OPS[name], OPS[f"{name}_grad"] = normalised_exponential(function, backwards)
+
+
+def ctc(case: Case, log_probs: Tensor) -> Tensor:
+    """The losses."""
+    names = "targets", "input_lengths", "target_lengths"
+    options = {"blank": case.options["blank"], "reduction": "none"}
+    return F.ctc_loss(log_probs, *(case[n] for n in names), **options)
+
+
+@op("ctc_loss")
+def ctc_loss(case: Case) -> Step:
+    return lambda: ctc(case, case["log_probs"])
+
+
+@op("ctc_loss_grad")
+def ctc_loss_grad(case: Case) -> Step:
+    """PyTorch's adds the part of log_softmax to ours."""
+    (log_probs,) = wanting(case["log_probs"])
+    return gradient(ctc(case, log_probs), [log_probs], case["dlosses"])
+
+
 @op("label_cross_entropy")
 def label_cross_entropy(case: Case) -> Step:
     logits, labels = case["logits"], case["labels"]
@@ -281,16 +390,31 @@ def mean_over_labels(case: Case) -> Step:
 
 @op("update_sgd")
 def update_sgd(case: Case) -> Step:
-    return update(case, torch.optim.SGD, momentum=case.options["momentum"])
+    return update(case, torch.optim.SGD, momentum=case.options["momentum"], fused=True)
 
 
 @op("update_adam")
 def update_adam(case: Case) -> Step:
-    return update(case, torch.optim.Adam)
+    return update(case, torch.optim.Adam, fused=True)
+
+
+@op("update_adagrad")
+def update_adagrad(case: Case) -> Step:
+    return update(case, torch.optim.Adagrad, fused=True)
+
+
+@op("update_rmsprop")
+def update_rmsprop(case: Case) -> Step:
+    return update(case, torch.optim.RMSprop)
+
+
+@op("update_adadelta")
+def update_adadelta(case: Case) -> Step:
+    return update(case, torch.optim.Adadelta)
 
 
 def update(case: Case, optimizer: Callable[..., torch.optim.Optimizer], **options: Any) -> Step:
-    """One long parameter, as our flat storage has it, and the fused update."""
+    """One long parameter, as our flat storage has it; the fused update where there is one."""
     weights = case["w"].requires_grad_()
     weights.grad = case["dw"]
-    return optimizer([weights], lr=1e-4, fused=True, **options).step
+    return optimizer([weights], lr=1e-4, **options).step
