@@ -105,7 +105,9 @@ class Call:
             for name, v in self.arguments
             if isinstance(v, ArrayOf) and len(v.shape) > 1
         )
-        options = [f"s{self.given['stride'][0]}"] if "stride" in self.given else []
+        options = [f"k{self.given['kernel_size'][0]}"] if "kernel_size" in self.given else []
+        options += [f"s{self.given['stride'][0]}"] if "stride" in self.given else []
+        options += [f"to {self.given['shape']}"] if "shape" in self.given else []
         options += [n for n in ("relu", "residual") if self.given.get(n) not in (None, False)]
         options += ["residual"] if self.given.get("needs_residual") else []
         sizes = [f"w[{v.shape[0]:,}]" for n, v in self.arguments if n == "w" and len(v.shape) == 1]
