@@ -100,7 +100,8 @@ def fit(
                 bar.update(len(labels))
         if validation is not None:
             correct, total = measure(model, validation, layout)
-            print(f"epoch {epoch + 1}: validation accuracy {100 * correct / total:.2f} %")
+            accuracy = 100 * correct / total
+            print(f"epoch {epoch + 1}: validation accuracy {accuracy:.2f} %", flush=True)
 
 
 def updates(

@@ -1,5 +1,6 @@
 """What the commands print and save, and how they fail. Nothing here is about how fast."""
 
+import argparse
 import importlib.util
 import os
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from benchmarks.compare import Engine, EngineError
 from benchmarks.engines import tinynn_step
 from benchmarks.scaling import exponent
 from benchmarks.works import WORKS
+from hwr.errors import UserError
 from hwr.statistics import describe_accuracy
 from tinynn.kernels.threads import usable_cpus
 
@@ -128,10 +130,7 @@ def test_mistakes_exit_with_2(
     assert "Traceback" not in result.err
 
 
-class Arguments:
-    """Options of end_to_end."""
-
-    seed, target, memory_format = 0, 99.3, "contiguous"
+FAST = {"recipe": "fast", "engine": "PyTorch", "memory_format": "contiguous", "target": 99.3}
 
 
 def test_a_run_lasts_until_its_accuracy_is_printed(
@@ -142,22 +141,56 @@ def test_a_run_lasts_until_its_accuracy_is_printed(
     )
     (tmp_path / "broken.py").write_text("raise SystemExit(5)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    row = end_to_end.timed("fast", "PyTorch", ["trained"], [3], Arguments, tmp_path, {})
+    row = end_to_end.timed(FAST, ["trained"], [3], tmp_path, {})
     (run,) = row["runs"]
     assert (run["seed"], run["accuracy"], run["exit_code"]) == (3, 99.31, 0)
     assert run["seconds"] > 0
     assert end_to_end.line(row).endswith("test accuracy 99.31 %; 99.3 % reached")
-    row = end_to_end.timed("fast", "tinynn, cold", ["broken"], [3], Arguments, tmp_path, {})
+    row = end_to_end.timed(FAST, ["broken"], [3], tmp_path, {})
     assert (row["runs"][0]["accuracy"], row["runs"][0]["exit_code"]) == (None, 5)
     assert "ended with code 5" in end_to_end.line(row)
 
 
+def test_the_first_epoch_that_validates_as_well_is_told() -> None:
+    ours = "epoch {}/3: training loss 0.1, accuracy 99.90 %; validation loss 0.0213, accuracy {} %"
+    theirs = "epoch {}: validation accuracy {} %"
+    for text in (ours, theirs):
+        told = [(float(n), text.format(n, a)) for n, a in ((1, "99.10"), (2, "99.40"), (3, "99.2"))]
+        run = end_to_end.figures([*told, (4.0, "test accuracy 99.25 % (9925 of 10,000)")])
+        assert (run["seconds"], run["accuracy"]) == (4.0, 99.25)
+        assert [epoch["validation_accuracy"] for epoch in run["epochs"]] == [99.1, 99.4, 99.2]
+        assert end_to_end.validated(run, 99.3) == 2.0
+        assert end_to_end.validated(run, 99.5) is None
+        line = end_to_end.line({**FAST, "runs": [{**run, "seed": 0, "exit_code": 0}]})
+        assert line.endswith("99.3 % not reached; of the held-out images after 2.0 s")
+
+
+@pytest.mark.slow
+def test_a_start_lasts_until_the_first_step_is_done(tmp_path: Path) -> None:
+    words = ["--work", "mlp"]
+    row = end_to_end.start("tinynn, warm", "tinynn", words, 2, 2.0, tmp_path, {})
+    assert (row["engine"], row["limit_s"], len(row["seconds"])) == ("tinynn, warm", 2.0, 2)
+    assert "the aim of 2 s" in end_to_end.start_line(row)
+    with pytest.raises(UserError, match="ended with code 2"):
+        end_to_end.start("tinynn", "tinynn", ["--work", "mpl"], 1, None, tmp_path, {})
+
+
+@pytest.mark.torch
+def test_the_better_format_is_trained(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    args = argparse.Namespace(device="cpu", threads=1, seed=0)
+    best, seconds = end_to_end.better_format("fast", args)
+    assert seconds.keys() == {"contiguous", "channels_last"}
+    assert seconds[best] == min(seconds.values())
+    assert f"{best} is trained" in capsys.readouterr().out
+
+
 def test_several_seeds_are_one_line() -> None:
     runs = [
-        {"seed": i, "seconds": 10.0 * i, "accuracy": accuracy, "exit_code": 0}
+        {"seed": i, "seconds": 10.0 * i, "accuracy": accuracy, "exit_code": 0, "epochs": []}
         for i, accuracy in enumerate((99.2, 99.3, 99.4))
     ]
     row = {"recipe": "fast", "engine": "PyTorch", "memory_format": "", "target": 99.3, "runs": runs}
     text = end_to_end.line(row)
     assert "10.0 s" in text
-    assert "99.30 % (99.20 to 99.40); 99.3 % reached by 2 of 3 seeds" in text
+    assert "99.30 % (99.20 to 99.40); 99.3 % reached by 2 of 3 seeds, in 15.0 s" in text
