@@ -137,7 +137,9 @@ def scaling(figure: Any, rows: Rows) -> None:
         plain(axes)
         sizes, times = row["sizes"], [1e3 * t.median for t in row["timings"]]
         low, high = ([1e3 * getattr(t, end) for t in row["timings"]] for end in ("low", "high"))
-        guide = [times[0] * (n / sizes[0]) ** row["expected"] for n in sizes]
+        begin = (row["fitted"] or sizes)[0]
+        at_begin = times[sizes.index(begin)]
+        guide = [at_begin * (n / begin) ** row["expected"] for n in sizes]
         axes.plot(sizes, guide, "--", color=GUIDE, label=f"exponent {row['expected']:g}, expected")
         label = "measured" if row["measured"] is None else f"{row['measured']:.2f}, measured"
         axes.plot(sizes, times, "o-", color=OURS, label=label)

@@ -1,7 +1,9 @@
 """How a training step grows with threads, batch, width and depth: `python -m benchmarks.scaling`.
 
 Each series changes one thing, and its growth is fitted: time ~ size^exponent, by least squares of
-the logarithms.
+the logarithms. What does not grow with the size (with the batch: the update of the weights and
+their packing) makes small sizes dear and the exponent small. So fixed + rate size^expected is
+fitted too, and the exponent of the two largest sizes told.
 """
 
 from __future__ import annotations
@@ -27,6 +29,10 @@ from tinynn.backend import Backend, get_backend
 from tinynn.kernels.threads import usable_cpus
 
 SPEEDUP = 1.75  # at least, from one thread to two
+HOW_TO_READ = (
+    "an exponent below the expected one: what does not grow so, the fixed part first of all, "
+    "dominates the small sizes; the last two sizes tell where it goes"
+)
 DEPTH_WORK = Work(name="residual blocks", model="", batch=128)
 
 
@@ -38,6 +44,7 @@ class Series:
     expected: float
     what: str
     work: Callable[[int], Work]
+    fitted_from: int = 1  # the smallest size that is fitted
 
 
 SERIES = {
@@ -50,8 +57,9 @@ SERIES = {
         lambda size: replace(WORKS["resnet18-7x7"], batch=size),
     ),
     "width": Series(
-        (16, 32, 64), 2.0, "ResNet-18 for small images, batch 128",
+        (16, 32, 64, 128), 2.0, "ResNet-18 for small images, batch 128",
         lambda size: replace(WORKS["resnet18-3x3"], options={"stem": "3x3", "width": size}),
+        fitted_from=32,  # of 16 channels a step keeps 120 MB, which large processors' caches hold
     ),
     "depth": Series(
         (2, 4, 8, 16), 1.0, "BasicBlocks of 64 channels on 14x14, batch 128",
@@ -74,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.check_backend(args.backend)
     report = Report("scaling", argv, args, [args.threads], backend=args.backend,
                     memory_format="NHWC")  # fmt: skip
+    print(HOW_TO_READ)
     rows = []
     for name in names:
         series = SERIES[name]
@@ -85,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             timings = compare(makes, args.rounds, args.steps, lambda: progress.update(1))
         rows.append(as_row(name, series, sizes, timings))
         print(table(rows[-1]), flush=True)
-    report.save(rows, charts.scaling)
+    report.save(rows, charts.scaling, note=HOW_TO_READ)
     return 0
 
 
@@ -128,23 +137,38 @@ def exponent(sizes: Sequence[float], values: Sequence[float]) -> float | None:
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
-def as_row(
-    name: str, series: Series, sizes: list[int], timings: list[Timing]
-) -> dict[str, Any]:  # fmt: skip
+def fixed_part(
+    sizes: Sequence[float], values: Sequence[float], power: float
+) -> tuple[float, float] | None:
+    """(fixed, rate) of values = fixed + rate size^power, by least squares of the relative errors;
+    None for fewer than three sizes."""
+    if len(sizes) < 3:
+        return None
+    grown, weights = np.asarray(sizes, float) ** power, 1 / np.asarray(values)
+    rate, fixed = np.polyfit(grown, values, 1, w=weights)
+    return float(fixed), float(rate)
+
+
+def as_row(name: str, series: Series, sizes: list[int], timings: list[Timing]) -> dict[str, Any]:
     """One series: the times, the multiply-adds, and how both grow."""
     numpy = get_backend("numpy")
     work = [
         sum(call.multiply_adds for call in calls_of(partial(step_at, name, size), numpy))
         for size in sizes
     ]
+    first = next((i for i, size in enumerate(sizes) if size >= series.fitted_from), len(sizes))
+    fitted, seconds = sizes[first:], [t.median for t in timings][first:]
     row = {
         "series": name,
         "what": series.what,
         "sizes": sizes,
         "multiply_adds": work,
         "expected": series.expected,
-        "measured": exponent(sizes, [t.median for t in timings]),
-        "of_multiply_adds": None if name == "threads" else exponent(sizes, work),
+        "fitted": fitted,
+        "measured": exponent(fitted, seconds),
+        "of_the_last_two": exponent(fitted[-2:], seconds[-2:]),
+        "of_multiply_adds": None if name == "threads" else exponent(fitted, work[first:]),
+        "fixed_and_rate_s": fixed_part(fitted, seconds, series.expected),
         "timings": timings,
     }
     if name == "threads" and 2 in sizes:
@@ -164,9 +188,16 @@ def table(row: dict[str, Any]) -> str:
         )
     if row["measured"] is not None:
         text = f"  exponent: expected {row['expected']:g}, measured {row['measured']:.2f}"
+        text += f" from {row['fitted'][0]} on" if row["fitted"] != row["sizes"] else ""
+        if len(row["fitted"]) > 2:
+            text += f", of the last two sizes {row['of_the_last_two']:.2f}"
         if row["of_multiply_adds"] is not None:
             text += f"; of the multiply-adds {row['of_multiply_adds']:.2f}"
         lines.append(text)
+    if row["fixed_and_rate_s"] is not None:
+        fixed, rate = (1e3 * seconds for seconds in row["fixed_and_rate_s"])
+        power = f"^{row['expected']:g}" if row["expected"] != 1 else ""
+        lines.append(f"  time = {fixed:.3g} ms + {rate:.3g} ms {row['series']}{power}")
     if "speedup_1_to_2" in row:
         gain = row["speedup_1_to_2"]
         word = "reached" if gain >= SPEEDUP else "missed"

@@ -27,7 +27,7 @@ def rows(command: str, count: int) -> list[dict[str, Any]]:
             "ratio": ratio, "over_floor": 2.0, "timings": timings(count)}  # fmt: skip
     sizes = list(range(1, 1 + count))
     series = {"series": "batch", "what": "a network", "sizes": sizes, "expected": 1.0,
-              "measured": ratio, "timings": timings(count)}  # fmt: skip
+              "fitted": sizes[1:], "measured": ratio, "timings": timings(count)}  # fmt: skip
     network = {"work": "mlp", "batch": 128, "timings": timings(count)}
     trained = [{"seconds": 3.0, "accuracy": 99.0}] * count
     run = {"recipe": "fast", "engine": "PyTorch", "runs": trained}

@@ -4,15 +4,16 @@ import argparse
 import importlib.util
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import end_to_end
-from benchmarks.compare import Engine, EngineError
+from benchmarks import end_to_end, scaling
+from benchmarks.compare import Engine, EngineError, Timing
 from benchmarks.engines import tinynn_step
-from benchmarks.scaling import exponent
+from benchmarks.scaling import exponent, fixed_part
 from benchmarks.works import WORKS
 from hwr.errors import UserError
 from hwr.statistics import describe_accuracy
@@ -85,6 +86,25 @@ def test_scaling(bench: Callable[..., Any], nothing_installed: None) -> None:
 def test_an_exponent_is_a_slope_of_logarithms() -> None:
     assert exponent([16, 32, 64], [3.0, 12.0, 48.0]) == pytest.approx(2)
     assert exponent([1, 2], [8.0, 4.0]) == pytest.approx(-1)
+
+
+def test_a_fixed_part_is_told_from_what_grows() -> None:
+    sizes = [32, 64, 128, 256]
+    times = [0.015 + 0.0005 * size for size in sizes]
+    assert fixed_part(sizes, times, 1.0) == pytest.approx((0.015, 0.0005))
+    assert exponent(sizes, times) < 0.9  # although the time is linear in the size
+    assert fixed_part(sizes[:2], times[:2], 1.0) is None
+
+
+def test_sizes_that_the_cache_holds_are_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "calls_of", lambda *_: [])
+    width = replace(scaling.SERIES["threads"], expected=2, fitted_from=32)
+    timings = [Timing("tinynn", "NHWC", s, s, s, 0.0, {}) for s in (0.15, 0.2, 0.8, 3.2)]
+    row = scaling.as_row("threads", width, [16, 32, 64, 128], timings)
+    assert row["fitted"] == [32, 64, 128]
+    assert row["measured"] == pytest.approx(2)
+    assert "measured 2.00 from 32 on, of the last two sizes 2.00" in scaling.table(row)
+    assert scaling.as_row("threads", width, [16], timings[:1])["measured"] is None
 
 
 def test_absent_peers_are_named(bench: Callable[..., Any], nothing_installed: None) -> None:
