@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +29,7 @@ from tinynn.kernels import (  # noqa: F401  # fill the table
     reference_optim,
     reference_rnn,
 )
+from tinynn.kernels.threads import ForkSafeLock
 
 Array = Any
 
@@ -195,18 +195,25 @@ def backend_names() -> list[str]:
     return list(_LOADERS)
 
 
-@cache
+_loaded: dict[str, Backend] = {}
+_loading = ForkSafeLock()
+
+
 def get_backend(name: str) -> Backend:
     """The backend of that name, loaded on first use.
 
     Raises ValueError for an unknown name and ImportError, naming what to install, for one whose
     array library is absent: there is no silent fallback.
     """
-    if name not in _LOADERS:
-        near = difflib.get_close_matches(name, _LOADERS, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown backend {name!r}; {hint}Known: {', '.join(_LOADERS)}")
-    return _LOADERS[name]()
+    if name not in _loaded:
+        if name not in _LOADERS:
+            near = difflib.get_close_matches(name, _LOADERS, 1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"unknown backend {name!r}; {hint}Known: {', '.join(_LOADERS)}")
+        with _loading:  # by one thread, for all
+            if name not in _loaded:
+                _loaded[name] = _LOADERS[name]()
+    return _loaded[name]
 
 
 _current: ContextVar[Backend | None] = ContextVar("tinynn_backend", default=None)

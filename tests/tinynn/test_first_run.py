@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numba.core.ccallback import CFunc
 
 from tinynn import backend
-from tinynn.kernels import plain
+from tinynn.kernels import cpu_llvm, cpu_microkernel, plain
 from tinynn.kernels.threads import usable_cpus
 
 PROGRAM = """
@@ -46,6 +49,34 @@ def test_only_the_first_run_compiles_and_it_says_so(tmp_path: Path) -> None:
     assert said == ""
     assert second == first
     assert files == {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+
+
+def test_a_change_in_any_kernel_s_file_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code on disk is of one version: it is in the names of object files, and in the signature of
+    every function that numba keeps."""
+    files = list(Path(cpu_llvm.__file__).parent.glob("cpu_*.py"))
+    signatures = [
+        str(value._sig)
+        for file in files
+        for value in vars(importlib.import_module(f"tinynn.kernels.{file.stem}")).values()
+        if isinstance(value, CFunc)
+    ]
+    assert len(signatures) > 20
+    assert all(cpu_llvm.version() in signature for signature in signatures)
+    tile = cpu_llvm.host_tile()
+    before = cpu_llvm.object_file(cpu_microkernel.emit_microkernel, tile)
+    for file in files:
+        shutil.copy(file, tmp_path)
+    monkeypatch.setattr(cpu_llvm, "__file__", str(tmp_path / "cpu_llvm.py"))
+    version = cpu_llvm.version.__wrapped__
+    assert version() == cpu_llvm.version()
+    with (tmp_path / "cpu_loops.py").open("a") as changed:
+        changed.write("# changed")
+    assert version() != cpu_llvm.version()
+    monkeypatch.setattr(cpu_llvm, "version", version)
+    assert cpu_llvm.object_file(cpu_microkernel.emit_microkernel, tile) != before
 
 
 BLAS = """

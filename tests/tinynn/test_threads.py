@@ -5,12 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 from numba import carray
 
-from tinynn.kernels import cpu_conv, cpu_norm
+from tinynn.kernels import (
+    cpu_conv,
+    cpu_direct_conv,
+    cpu_direct_weights,
+    cpu_linear,
+    cpu_matmul,
+    cpu_norm,
+    cpu_parallel,
+    cpu_threads,
+    cpu_winograd,
+    cpu_winograd_weights,
+)
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
 from tinynn.kernels.cpu_threads import Pool, add, pause
 from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
@@ -165,6 +177,41 @@ def test_number_of_threads_may_change_at_any_time():
         changer.join()
 
 
+def products(rng: np.random.Generator) -> dict[str, Any]:
+    """A call of each kernel that shares out memory among its threads, by the kernel's file."""
+    x, y = (rng.standard_normal((16, 7, 7, c), np.float32) for c in (32, 64))
+    shapes = (64, 3, 3, 32), (128, 600), (600, 300), (9999, 32)
+    w, a, b, rows = (rng.standard_normal(shape, np.float32) for shape in shapes)
+    direct, one = (cpu_direct_conv.Axis(7, 3, 1, (1, 1), 1),) * 2, np.ones(32, np.float32)
+    return {
+        "cpu_direct_conv": lambda: cpu_direct_conv.conv2d(x, w, *direct),
+        "cpu_direct_weights": lambda: cpu_direct_weights.conv2d_weight_grad(y, x, *direct),
+        "cpu_winograd": lambda: cpu_winograd.conv2d(x, w, *direct),
+        "cpu_winograd_weights": lambda: cpu_winograd_weights.conv2d_weight_grad(y, x, *direct),
+        "cpu_matmul": lambda: cpu_matmul.matmul(a, b),
+        "cpu_linear": lambda: cpu_linear.multiply_swapped(a, b.T.copy(), None, False),
+        "cpu_norm": lambda: cpu_norm.batch_norm(rows, one, one, None, False, 1e-5),
+    }
+
+
+@pytest.mark.skipif(usable_cpus() == 1, reason="one processor")
+@pytest.mark.parametrize("name", products(np.random.default_rng(0)))
+def test_no_more_threads_than_memory_was_made_for(name, monkeypatch):
+    """Another Python thread may set their number after the memory is made."""
+    function = products(np.random.default_rng(0))[name]
+    set_num_threads(1)
+    expected = function()
+    numbers, pool_run = [], cpu_threads.pool.run
+    monkeypatch.setattr(cpu_threads.pool, "run", lambda *job: numbers.append(job[-1]))
+    monkeypatch.setattr(cpu_parallel, "get_num_threads", usable_cpus)  # asked last
+    np.testing.assert_array_equal(function()[0], expected[0])
+    assert not numbers
+    monkeypatch.setattr(cpu_threads.pool, "run", lambda *job: [numbers.append(1), pool_run(*job)])
+    set_num_threads(usable_cpus())
+    function()
+    assert numbers
+
+
 def test_same_bits_on_busy_processors(busy_processors):
     expected = convolve()
     for _ in range(10):
@@ -200,9 +247,11 @@ def test_same_bits_for_several_callers():
 # The life of a process
 # ---------------------------------------------------------------------------------------------
 
-START = """
+IMPORTS = """
 import os, signal, threading, time
 import numpy as np
+"""
+START = """
 from tinynn.kernels import cpu_conv, cpu_threads
 
 x, w = np.ones((16, 7, 7, 64), np.float32), np.ones((64, 3, 3, 64), np.float32)
@@ -220,9 +269,10 @@ work()
 """
 
 
-def python(script: str) -> None:
+def python(script: str, start: str = START) -> None:
     """Run START and the script in an interpreter of their own; it must end by itself, and well."""
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", START + script]
+    script = IMPORTS + start + script
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script]
     subprocess.run(command, timeout=60, check=True)
 
 
@@ -255,6 +305,64 @@ for _ in range(5):
     assert os.waitpid(child, 0)[1] == 0
 work()
 """)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_fork_while_another_thread_holds_a_lock():
+    python("""
+import tinynn
+from tinynn import backend
+from tinynn.kernels import cpu_llvm, memory
+
+locks, held = (memory.pool.lock, cpu_llvm._compiling, backend._loading), threading.Event()
+
+def hold():
+    for lock in locks:
+        lock.__enter__()
+    held.set()
+    time.sleep(10)
+
+threading.Thread(target=hold, daemon=True).start()
+held.wait()
+child = os.fork()
+if not child:
+    signal.alarm(5)
+    for lock in locks:
+        with lock:
+            pass
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+os._exit(0)
+""")
+
+
+def test_first_use_by_several_threads_at_once():
+    """Each finds the same machine code, and it stays."""
+    python(
+        """
+import tinynn
+from tinynn import functional as F, nn
+
+found, start = [], threading.Barrier(4)
+
+def first_use():
+    start.wait()
+    layers = nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.Conv2d(32, 32, 3, padding=1)
+    x = tinynn.Tensor(np.ones((8, 8, 8, 1), np.float32))
+    for layer in layers:
+        for parameter in layer.parameters():
+            parameter.data[...] = .01
+        x = layer(x)
+    F.cross_entropy(x.reshape(8, -1), np.arange(8)).backward()
+    found.append((id(tinynn.get_backend("numpy")), x.numpy().tobytes()))
+
+threads = [threading.Thread(target=first_use) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert len(found) == 4 and len(set(found)) == 1
+""",
+        start="",
+    )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signal of another thread")

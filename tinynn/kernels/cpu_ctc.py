@@ -116,8 +116,9 @@ def ctc_job(log_probs: Array, targets: Array, *lengths: Array, blank: int, **arr
     integers = [np.ascontiguousarray(array, np.int64) for array in (targets, *lengths)]
     names = "targets", "input_lengths", "target_lengths"
     walk = np.empty((n, 2 * labels + 1))
-    sizes = {"steps": t, "samples": n, "signs": c, "labels": labels, "blank": blank}
-    return Job(CTC, **sizes, log_probs=log_probs, walk=walk, **dict(zip(names, integers)), **arrays)
+    fields: dict[str, Any] = {**arrays, **dict(zip(names, integers))}
+    fields |= {"steps": t, "samples": n, "signs": c, "labels": labels, "blank": blank}
+    return Job(CTC, log_probs=log_probs, walk=walk, **fields)
 
 
 @float32_only(reference_ctc.ctc_loss)

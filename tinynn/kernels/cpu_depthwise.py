@@ -19,7 +19,6 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from tinynn.kernels import cpu_loops
 from tinynn.kernels.cpu_direct_conv import Axis, by_taps, form, integers
 from tinynn.kernels.cpu_direct_weights import by_tap
 from tinynn.kernels.cpu_llvm import (
@@ -206,11 +204,11 @@ def emit_depthwise(module: ir.Module, tile: Tile) -> None:
 
 
 @cache
-def functions(tile: Tile) -> tuple[Any, np.ndarray]:
-    """The machine code (to keep), and the addresses of `gather`, `sums_1`, `sums_2`, ..."""
-    engine = compile_functions(emit_depthwise, tile, Path(cpu_loops.__file__))
+def functions(tile: Tile) -> np.ndarray:
+    """The addresses of `gather`, `sums_1`, `sums_2`, ..."""
+    engine = compile_functions(emit_depthwise, tile)
     names = ["gather", *(f"sums_{taps}" for taps in range(1, TAPS + 1))]
-    return engine, integers([engine.get_function_address(name) for name in names])
+    return integers([engine.get_function_address(name) for name in names])
 
 
 @intrinsic
@@ -325,7 +323,7 @@ def prepare(
         min(threads, samples),
     )
     job = Job(
-        DEPTHWISE, functions=functions(tile)[1], strip=VECTORS * tile.lanes,
+        DEPTHWISE, functions=functions(tile), strip=VECTORS * tile.lanes,
         channels=channels, samples=samples, chunk_samples=chunk,
         source_sample=source, target_sample=target,
         classes=plan.classes, class_count=len(plan.classes),

@@ -293,7 +293,7 @@ def prepare(
         plan = plan_gather(vertical, horizontal, backward, channels, chunk, width)
     panel_groups = panels if pack_late else min(panels, -(-threads // chunks))
     job = Job(
-        GATHER, micro=micro.table, source_sample=source_size, source_channels=channels[0],
+        GATHER, threads, micro=micro.table, source_sample=source_size, source_channels=channels[0],
         target_sample=target_size, target_channels=channels[1],
         samples=samples, chunk_samples=chunk, panel_groups=panel_groups, panel_size=panel_size,
         pack_late=pack_late,

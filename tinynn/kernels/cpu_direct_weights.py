@@ -323,7 +323,7 @@ def prepare(
     live = set(range(taps)) if swapped else {place // c for _, _, _, place in plan.lists}
     dead_taps = integers([tap for tap in range(taps) if tap not in live])
     job = Job(
-        SUMS, micro=micro.table, **sides, samples=samples, chunk_samples=chunk,
+        SUMS, threads, micro=micro.table, **sides, samples=samples, chunk_samples=chunk,
         chunks=division.chunks, many=many, parts=division.parts,
         swapped=swapped, image_height=vertical.size, image_row=horizontal.size * c,
         padded_row=padded_w * c, padded_image=padded_image,

@@ -97,11 +97,10 @@ def emit_dot_tile(module: ir.Module, tile: Tile, pixels: int, filters: int) -> N
 
 
 @cache
-def dot_tiles(tile: Tile) -> tuple[np.ndarray, Any]:
-    """Addresses of TILES; and what owns the code."""
+def dot_tiles(tile: Tile) -> np.ndarray:
+    """Addresses of TILES."""
     engine = compile_functions(emit_dots, tile)
-    addresses = [engine.get_function_address(f"dot_{p}_{f}") for p, f in TILES]
-    return np.array(addresses, np.int64), engine
+    return np.array([engine.get_function_address(f"dot_{p}_{f}") for p, f in TILES], np.int64)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ def prepare(
     """For `samples` images with (source, target) `channels`: the job, its tasks, y's shape."""
     plan = plan_gather(vertical, horizontal, False, channels, samples, None)
     job = Job(
-        DOTS, tiles=dot_tiles(tile)[0], lanes=tile.lanes,
+        DOTS, tiles=dot_tiles(tile), lanes=tile.lanes,
         filter_size=vertical.kernel * horizontal.kernel * channels[0],
         source_channels=channels[0], target_channels=channels[1], samples=samples,
         classes=plan.classes, class_count=len(plan.classes),

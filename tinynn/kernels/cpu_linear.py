@@ -16,8 +16,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from inspect import getfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,11 +85,9 @@ def emit_finish(module: ir.Module, tile: Tile) -> None:
 
 
 @cache
-def finish_function(tile: Tile) -> tuple[int, Any]:
-    """Its address; and what owns the code."""
-    sources = (Path(getfile(part)) for part in (transposed, Vector))
-    engine = compile_functions(emit_finish, tile, *sources)
-    return engine.get_function_address("finish"), engine
+def finish_function(tile: Tile) -> int:
+    """Its address."""
+    return compile_functions(emit_finish, tile).get_function_address("finish")
 
 
 @intrinsic
@@ -165,7 +161,7 @@ def prepare(samples: int, features: int, filters: int, tile: Tile | None, thread
     micro = microkernel(tile or fitting_tile(samples))
     width, panels = micro.tile.width, -(-samples // micro.tile.width)
     job = Job(
-        LINEAR, micro=micro.table, finish=finish_function(micro.tile)[0],
+        LINEAR, threads, micro=micro.table, finish=finish_function(micro.tile),
         w_rows=np.arange(filters) * features, sums_rows=np.arange(GROUP) * width,
         no_offset=integers([0]), samples=samples, features=features, filters=filters,
         lot=min(features, cpu_matmul.LOT), panels=panels,

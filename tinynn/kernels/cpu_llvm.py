@@ -11,6 +11,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, reduce
 from pathlib import Path
@@ -18,9 +19,12 @@ from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import cfunc, from_dtype, types
 from numba.extending import intrinsic
+
+from tinynn.kernels.threads import ForkSafeLock
 
 FLOAT, INT, INT32 = ir.FloatType(), ir.IntType(64), ir.IntType(32)
 
@@ -235,33 +239,51 @@ class Loop:
 # ---------------------------------------------------------------------------------------------
 
 
+@cache
+def version() -> str:
+    """A name for the text of the kernels' files: if any has changed, all are compiled anew, as
+    hardly anyone could say what each is made of."""
+    files = sorted(Path(__file__).parent.glob("cpu_*.py"))
+    return hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+
+
+_compiling = ForkSafeLock()
+_engines: dict[Path, Any] = {}  # what owns machine code, whose addresses are used without it
+
+
 def compile_functions(
-    emit: Callable[[ir.Module, Tile], None], tile: Tile, *more_sources: Path
+    emit: Callable[[ir.Module, Tile], None], tile: Tile, source: Path | None = None
 ) -> Any:
-    """The machine code of what `emit` writes, compiled or read from disk."""
-    file = object_file(emit, tile, *more_sources)
-    if file.is_file():
-        return _load(file.read_bytes())
+    """The machine code of what `emit` writes, compiled or read from disk; the same one for every
+    thread. `source`: a file that it depends on besides the kernels'."""
+    file = object_file(emit, tile, source)
+    with _compiling:
+        if file not in _engines:
+            _engines[file] = _load(file.read_bytes() if file.is_file() else _code(emit, tile, file))
+        return _engines[file]
+
+
+def _code(emit: Callable[[ir.Module, Tile], None], tile: Tile, file: Path) -> bytes:
+    """What `emit` writes, compiled; and kept in a file."""
     module = ir.Module(emit.__name__)
     emit(module, tile)
     code = _target_machine().emit_object(llvm.parse_assembly(str(module)))
-    try:
+    with suppress(OSError):  # a read-only installation compiles anew in every process (0.1 s)
         file.parent.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}")
         part.write_bytes(code)
         part.replace(file)  # whole or absent, also when two processes compile at once
-    except OSError:
-        pass  # a read-only installation compiles anew in every process (0.1 s)
-    return _load(code)
+    return code
 
 
-def object_file(emit: Callable[[ir.Module, Tile], None], tile: Tile, *more_sources: Path) -> Path:
-    """Where its machine code is kept. The name follows from all it depends on: this file's text,
-    that of the file of `emit`, and of `more_sources`; and from the machine."""
-    sources = {Path(__file__), Path(emit.__code__.co_filename), *more_sources}
+def object_file(
+    emit: Callable[[ir.Module, Tile], None], tile: Tile, source: Path | None = None
+) -> Path:
+    """Where its machine code is kept. The name follows from all that it depends on."""
     ingredients = (
         emit.__name__,
-        sorted(source.read_text() for source in sources),
+        version(),
+        source and source.read_text(),
         tile,
         llvm.get_host_cpu_name(),
         llvm.get_host_cpu_features().flatten(),
@@ -294,6 +316,17 @@ def _load(code: bytes) -> Any:
 # ---------------------------------------------------------------------------------------------
 # Calling from numba code
 # ---------------------------------------------------------------------------------------------
+
+
+def function_of_integers(count: int) -> Any:
+    """Compile a function of so many int64 for calls by address, and keep its code on disk.
+
+    numba compiles it anew when its own file changes, but does not see a change in what it calls
+    from other files. So there is one argument more, of no use but that its type tells `version`.
+    """
+    of_version = np.dtype([(f"version_{version()}", np.int64)])
+    signature = types.void(*[types.int64] * count, types.CPointer(from_dtype(of_version)))
+    return cfunc(signature, cache=True, error_model="numpy")
 
 
 def call_address(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

@@ -13,7 +13,7 @@ import ctypes
 import math
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, lru_cache
-from inspect import getfile, signature
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -95,9 +95,7 @@ def compiled(source: Path) -> Any:
             loop.emit(module, tile)
 
     emit_formulas.__name__ = source.stem
-    kinds = {kind for loop in Loop.loops[source] for kind in type(loop).__mro__[:-1]}
-    files = {Path(getfile(each)) for each in (Vector, *kinds)}
-    return compile_functions(emit_formulas, host_tile(), source, *files)
+    return compile_functions(emit_formulas, host_tile(), source)
 
 
 def strips(

@@ -138,7 +138,7 @@ def prepare(
     groups = -(-rows // group_rows)
     copies = a_steps[1] != 1
     job = Job(
-        PRODUCT, micro=micro.table, a_row_step=a_steps[0], a_step=a_steps[1],
+        PRODUCT, threads, micro=micro.table, a_row_step=a_steps[0], a_step=a_steps[1],
         a_rows=np.arange(rows) * (depth if copies else a_steps[0]),
         b_step=b_steps[0], b_column_step=b_steps[1], c_rows=np.arange(rows) * columns,
         no_offset=integers([0]), rows=rows, columns=columns, depth=depth, lot=lot,

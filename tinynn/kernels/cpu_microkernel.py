@@ -31,7 +31,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, config, types
+from numba import config, types
 from numba.extending import intrinsic
 
 from tinynn.kernels.cpu_llvm import (
@@ -41,6 +41,7 @@ from tinynn.kernels.cpu_llvm import (
     call_address,
     compile_functions,
     element,
+    function_of_integers,
     host_tile,
     load_float,
     load_int,
@@ -218,7 +219,6 @@ class Microkernel:
 
     tile: Tile
     table: np.ndarray
-    engine: Any  # owns the machine code
 
 
 @cache
@@ -232,7 +232,7 @@ def microkernel(tile: Tile | None = None) -> Microkernel:
         f.address for f in (multiply_rows_function, pack_panel_function, pack_taps_function)
     ]
     table = np.array([tile.rows, tile.width, tile.lanes, *compiled, *emitted], np.int64)
-    return Microkernel(tile, table, engine)
+    return Microkernel(tile, table)
 
 
 def tiles(tile: Tile) -> list[tuple[int, str]]:
@@ -292,7 +292,7 @@ def call_entry(place: int) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         function = builder.load(element(builder, [arguments[0], INT(place)], INT))
-        return call_address(context, builder, signature, [function, *arguments])
+        return call_address(context, builder, signature, [function, *arguments, INT(0)])
 
     return generate
 
@@ -326,15 +326,10 @@ def pack_taps(
 # ---------------------------------------------------------------------------------------------
 
 
-def helper(arguments: int) -> Any:
-    """Compile a function of int64 arguments for calls by address."""
-    return cfunc(types.void(*[types.int64] * arguments), cache=True, error_model="numpy")
-
-
-@helper(16)
+@function_of_integers(16)
 def multiply_rows_function(
     micro, a, a_rows, a_pairs, b, b_pairs, pairs, depth, a_step, b_step, c, c_rows,
-    rows, columns, added, adjacent,
+    rows, columns, added, adjacent, version,
 ):  # fmt: skip
     """C[r, :columns] = [D[r] +] A[r] B for any number of rows, in tiles of nearly equal size.
 
@@ -361,8 +356,8 @@ def multiply_rows_function(
         begin = end
 
 
-@helper(7)
-def pack_panel_function(micro, source, k_step, column_step, depth, columns, target):
+@function_of_integers(7)
+def pack_panel_function(micro, source, k_step, column_step, depth, columns, target, version):
     """target[k, column] = source[k k_step + column column_step]; zero beyond `columns`.
 
     A panel of B: `depth` rows of `width` columns. Whole vectors where one of the steps is 1.
@@ -389,9 +384,9 @@ def pack_panel_function(micro, source, k_step, column_step, depth, columns, targ
             store_float(target, k * width + column, 0)
 
 
-@helper(10)
+@function_of_integers(10)
 def pack_taps_function(
-    micro, source, tap_step, k_step, column_step, taps, tap_count, depth, columns, target
+    micro, source, tap_step, k_step, column_step, taps, tap_count, depth, columns, target, version
 ):
     """`pack_panel` for each of some taps, `tap_step` apart: target [tap][k][width]."""
     size = depth * load_int(micro, WIDTH)

@@ -260,7 +260,7 @@ def prepare(plan: Plan, threads: int, memory: int) -> Job:
     """The job of a plan, with its scratch numbers at an address."""
     channels = plan.c * plan.fold
     job = Job(
-        NORM, m=plan.rows * plan.fold, fold=plan.fold, rows=plan.rows, channels=channels,
+        NORM, threads, m=plan.rows * plan.fold, fold=plan.fold, rows=plan.rows, channels=channels,
         parts=plan.parts, height=plan.height,
     )  # fmt: skip
     rows = dict(totals=2 * plan.parts, squares=2 * plan.parts)  # of float64, which counts twice

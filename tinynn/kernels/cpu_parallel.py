@@ -7,13 +7,11 @@ by its address. (With `prange` inside each kernel, numba takes four times as lon
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from array import array
 from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import numba
@@ -21,6 +19,7 @@ import numpy as np
 from numba import types
 
 from tinynn.kernels import cpu_threads
+from tinynn.kernels.cpu_llvm import version
 from tinynn.kernels.threads import get_num_threads
 
 # ---------------------------------------------------------------------------------------------
@@ -29,32 +28,26 @@ from tinynn.kernels.threads import get_num_threads
 
 
 def job_type(fields: str) -> np.dtype:
-    """A record of int64 `fields` (addresses, sizes; see `integer`).
+    """A record of int64 `fields`: addresses, sizes, and bits of floats; see `write`.
 
-    numba keeps compiled kernels on disk and compiles anew when their own file changes, but does
-    not see a change in what they call from other files. The record is part of a kernel's
-    signature, so a field named after the text of those files makes it see.
+    It is part of a kernel's signature, and so is `version`, as in `function_of_integers`.
     """
-    return np.dtype([(name, np.int64) for name in [*fields.split(), _version()]])
-
-
-@cache
-def _version() -> str:
-    parts = "parallel", "llvm", "microkernel", "loops", "winograd"
-    names = [f"cpu_{part}.py" for part in parts]
-    files = [Path(__file__).with_name(name) for name in names]
-    return "version_" + hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:16]
+    names = [*fields.split(), f"version_{version()}"]
+    return np.dtype([(name, np.int64) for name in names])
 
 
 class Job:
     """A record for kernels: sizes as they are, arrays by their address (and kept alive), None as 0.
 
     What depends on shapes only is filled in once, and kept; `bind` adds the arrays of a call.
+    `threads`: the most that may do it, where memory is shared out among so many: the number of
+    threads for kernels may be set anew at any time.
     """
 
-    __slots__ = ("kept", "places", "record")
+    __slots__ = ("kept", "places", "record", "threads")
 
-    def __init__(self, kind: np.dtype, **fields: Any):
+    def __init__(self, kind: np.dtype, threads: int | None = None, **fields: Any):
+        self.threads = threads
         self.places = {name: i for i, name in enumerate(kind.names or ())}
         self.record = array("q", bytes(kind.itemsize))  # quicker to fill than an ndarray
         self.kept: list[dict[str, Any]] = []
@@ -69,6 +62,7 @@ class Job:
         """A copy with some more fields. (Keep this job while the copy is used.)"""
         copy = Job.__new__(Job)
         copy.places, copy.record, copy.kept = self.places, self.record[:], [fields]
+        copy.threads = self.threads
         write(fields, copy.record, copy.places)
         return copy
 
@@ -114,7 +108,7 @@ def kernel(job: np.dtype) -> Callable[[Callable[..., None]], Any]:
 def run(kernel: Any, job: Job, tasks: int, *, quick: bool = False) -> None:
     """Do all `tasks` of a job: on all threads, or on this one if they are `quick`: waking another
     thread takes some microseconds."""
-    threads = 1 if quick else min(get_num_threads(), tasks)
+    threads = 1 if quick else min(job.threads or get_num_threads(), tasks)
     if threads > 1:
         cpu_threads.pool.run(kernel.address, job.address, tasks, threads)
     elif tasks:

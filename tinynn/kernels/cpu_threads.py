@@ -32,10 +32,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import cfunc, njit, types
+from numba import njit, types
 from numba.extending import intrinsic
 
-from tinynn.kernels.cpu_llvm import INT, INT32, call_address
+from tinynn.kernels.cpu_llvm import INT, INT32, call_address, function_of_integers
 
 # ---------------------------------------------------------------------------------------------
 # The shared numbers: places (int64) in one block. What different threads write is kept apart, in
@@ -198,8 +198,8 @@ def wake(block, thread):
         call(load(block, POST), load(block, SEMAPHORE + LINE * thread), 1, 0, 0)
 
 
-@cfunc(types.void(types.int64, types.int64), cache=True)
-def work(block, threads):
+@function_of_integers(2)
+def work(block, threads, version):
     """The life of a worker; there is room for `threads` threads."""
     caller, thread = types.int64(0), add(block, WORKERS, 1) + 1
     while thread < threads and load(block, QUIT) == 0:
@@ -208,8 +208,8 @@ def work(block, threads):
             wake(block, caller)
 
 
-@cfunc(types.void(*[types.int64] * 5), cache=True)
-def call_with_workers(block, kernel, job, tasks, threads):
+@function_of_integers(5)
+def call_with_workers(block, kernel, job, tasks, threads, version):
     """kernel(0, tasks, thread, job) in chunks, by this thread and up to `threads` - 1 workers."""
     if not replace(block, BUSY, 0, 1):
         call(kernel, 0, tasks, 0, job)
@@ -231,16 +231,16 @@ def call_with_workers(block, kernel, job, tasks, threads):
     exchange(block, BUSY, 0)
 
 
-@cfunc(types.void(types.int64, types.int64), cache=True)
-def stop_workers(block, threads):
+@function_of_integers(2)
+def stop_workers(block, threads, version):
     """Let the workers finish their chunks and end."""
     exchange(block, QUIT, 1)
     for thread in range(1, threads):
         wake(block, thread)
 
 
-@cfunc(types.void(types.int64), cache=True)
-def spin(count):
+@function_of_integers(1)
+def spin(count, version):
     for _ in range(count):
         pause()
 
@@ -273,7 +273,7 @@ class Pool:
         threads = min(threads, self.capacity)
         if len(self.threads) < threads - 1:
             self.start(threads - 1)
-        call_with_workers.ctypes(self.address, kernel, job, tasks, threads)
+        call_with_workers.ctypes(self.address, kernel, job, tasks, threads, None)
 
     def start(self, workers: int) -> None:
         """Have at least so many, or as many as the system grants: the caller does the rest."""
@@ -285,11 +285,11 @@ class Pool:
                     self.threads[-1].start()
 
     def work(self) -> None:
-        work.ctypes(self.address, self.capacity)
+        work.ctypes(self.address, self.capacity, None)
 
     def stop(self) -> None:
         """For good: from now on callers do their jobs alone."""
-        stop_workers.ctypes(self.address, self.capacity)
+        stop_workers.ctypes(self.address, self.capacity, None)
         for thread in self.threads:
             if thread.is_alive():
                 thread.join(timeout=1)
@@ -329,7 +329,7 @@ def pause_microseconds() -> float:
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        spin.ctypes(1000)
+        spin.ctypes(1000, None)
         times.append(time.perf_counter() - start)
     return max(1e3 * min(times), 1e-3)
 

@@ -307,7 +307,7 @@ def prepare(
     source_number, target_number = chunk * k + 16, chunk * target_channels + 16
     scratch_size = 16 * (source_number + target_number)
     job = Job(
-        PRODUCTS, micro=micro.table, source_sample=math.prod(size) * k, source_channels=k,
+        PRODUCTS, threads, micro=micro.table, source_sample=math.prod(size) * k, source_channels=k,
         target_sample=math.prod(out) * target_channels, target_channels=target_channels,
         taps=integers(range(9)[:: -1 if backward else 1]), live_taps=9,
         **filter_steps(9, channels, backward, micro.tile.width),

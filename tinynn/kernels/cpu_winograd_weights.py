@@ -107,7 +107,7 @@ def prepare(
         for name in ("input", "output_grad")
     ]
     job = Job(
-        SUMS, micro=micro.table, x_sample=math.prod(size) * c, x_channels=c,
+        SUMS, threads, micro=micro.table, x_sample=math.prod(size) * c, x_channels=c,
         dy_sample=math.prod(out) * oc, dy_channels=oc,
         rows=rows, chunk_rows=chunk, blocks_per_sample=plan.count,
         patches=plan.patches, blocks=plan.blocks, oc_groups=oc_groups,

@@ -16,10 +16,11 @@ arrays after the first step are old blocks.
 from __future__ import annotations
 
 import math
-import threading
 from typing import Any
 
 import numpy as np
+
+from tinynn.kernels.threads import ForkSafeLock
 
 SMALL = 1 << 15  # bytes; below, NumPy's own allocation is quick
 LINE = 64  # blocks start on a cache line
@@ -51,7 +52,7 @@ class Pool:
         self.total = 0  # bytes of all blocks, in use or not
         self.peak = 0  # the most that was in use when a new block was needed
         self.made = 0  # blocks so far
-        self.lock = threading.Lock()
+        self.lock = ForkSafeLock()
 
     def take(self, size: int) -> Any:
         """A lease of a block of `size` bytes."""

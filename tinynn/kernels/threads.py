@@ -8,8 +8,28 @@ have no kernel for, has one thread.
 from __future__ import annotations
 
 import os
+import threading
+from typing import Any
 
 from threadpoolctl import threadpool_limits
+
+
+class ForkSafeLock:
+    """A lock that a forked child finds open: whoever held it at the fork is not there to let go."""
+
+    def __init__(self) -> None:
+        self.renew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self.lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: Any) -> None:
+        self.lock.release()
 
 
 def usable_cpus() -> int:
