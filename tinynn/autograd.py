@@ -111,7 +111,7 @@ class Function:
         of a leaf that has no gradient yet and is no other input too."""
         edge = self.edges[i]
         if isinstance(edge, Tensor) and edge.grad is None:
-            return edge.grad_storage if sum(e is edge for e in self.edges) == 1 else None
+            return edge.free_grad_storage() if sum(e is edge for e in self.edges) == 1 else None
         return None
 
     def take_grad(self, i: int) -> Array | None:

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
+import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
@@ -99,6 +101,19 @@ class Backend:
         array = self.xp.empty(size, dtype) if self.has_device else memory.empty((size,), dtype)
         array[...] = 0
         return array
+
+    def split(self, flat: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        """Views of a flat array, one behind the other, in these shapes.
+
+        Whoever keeps a NumPy view, or any view of that, counts among the view's references; of
+        GPU arrays only who keeps the view itself does.
+        """
+        whole = flat if self.has_device else flat.view(memory.Part)
+        ends = itertools.accumulate(math.prod(shape) for shape in shapes)
+        parts = [
+            whole[end - math.prod(shape) : end].reshape(shape) for shape, end in zip(shapes, ends)
+        ]
+        return parts if self.has_device else [part.view(np.ndarray) for part in parts]
 
     def to_numpy(self, array: Array) -> np.ndarray:
         """A NumPy copy of an array of this backend."""

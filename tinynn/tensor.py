@@ -3,6 +3,7 @@ looks its function up in `operators`, which `tinynn.functions` fills."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +14,8 @@ from tinynn.kernels.reference import namespace
 
 if TYPE_CHECKING:
     from tinynn.autograd import Function
+
+HOLDERS = 3  # of `grad_storage`: the tensor, the optimiser's list, and who counts them
 
 operators: dict[str, Callable[..., Any]] = {}
 Op = TypeVar("Op", bound=Callable[..., Any])
@@ -162,11 +165,20 @@ class Tensor:
             self.grad += dy
         elif dy is self.grad_storage:
             self.grad = dy
-        elif self.grad_storage is None or self.grad_storage.shape != self.shape:
-            self.grad = namespace(self.data).array(dy, self.dtype, order="C")  # always a copy
         else:
-            self.grad_storage[...] = dy
-            self.grad = self.grad_storage
+            storage = self.free_grad_storage()
+            if storage is None or storage.shape != self.shape:
+                self.grad = namespace(self.data).array(dy, self.dtype, order="C")  # always a copy
+            else:
+                storage[...] = dy
+                self.grad = storage
+
+    def free_grad_storage(self) -> Array | None:
+        """Where an optimiser wants the gradient to live; None if there is no such place, or if the
+        user still holds the last gradient there (see `Backend.split`) and it would change."""
+        if self.grad_storage is None or sys.getrefcount(self.grad_storage) > HOLDERS:
+            return None
+        return self.grad_storage
 
     def retain_grad(self) -> Tensor:
         """Keep the gradient of this intermediate tensor too, to look at it after `backward`."""

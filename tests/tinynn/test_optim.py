@@ -284,15 +284,36 @@ def test_a_parameter_that_is_two_inputs_gets_both_gradients() -> None:
     np.testing.assert_allclose(shared.grad, weight.grad + bias.grad, rtol=1e-6)
 
 
-def test_a_gradient_kept_by_the_user_survives_until_the_next_backward() -> None:
-    """zero_grad forgets, it does not overwrite what someone still looks at."""
-    params = parameters()
-    optimizer = optim.SGD(params, lr=0.1)
-    params[0].sum().backward()
-    kept = params[0].grad
-    optimizer.step()
-    optimizer.zero_grad()
-    assert np.all(kept == 1)
+@pytest.mark.parametrize("look", [lambda g: g, lambda g: g[0], lambda g: g.reshape(-1)])
+def test_a_gradient_kept_by_the_user_stays(look: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Others come to lie elsewhere, and all parameters are updated as ever."""
+    kept = []
+    for looks in (True, False):
+        params = [nn.Parameter(np.ones(shape)) for shape in ((3, 2), (4,))]
+        optimizer = optim.SGD(params, lr=0.1)
+        for factor in (1.0, 2.0, 3.0, 4.0):
+            sum((p * factor).sum() for p in params).backward()
+            if looks:
+                kept.append(look(params[0].grad))
+            optimizer.step()
+            optimizer.zero_grad()
+        for p in params:
+            np.testing.assert_allclose(p.data, 0, atol=1e-15)
+    assert [np.unique(gradient).tolist() for gradient in kept] == [[1], [2], [3], [4]]
+
+
+def test_gradients_that_nobody_keeps_lie_where_they_lay() -> None:
+    """A step allocates nothing new, and products are written to their place at once."""
+    layer = nn.Linear(3, 2)
+    optimizer = optim.SGD(layer.parameters(), lr=0.1)
+    places = set()
+    for _ in range(3):
+        optimizer.zero_grad()
+        layer(tn.Tensor(np.ones((4, 3), np.float32))).sum().backward()
+        assert layer.weight.grad is layer.weight.grad_storage
+        places.add(layer.weight.grad.ctypes.data)
+        optimizer.step()
+    assert len(places) == 1
 
 
 def test_frozen_parameters_stay() -> None:

@@ -44,6 +44,13 @@ class Lease(np.ndarray):
             pool.blocks[self.nbytes].append(self.base)
 
 
+class Part(np.ndarray):
+    """A stretch of a long array: the base of a view of it, which so is the base of its own views,
+    and is counted as many times as there are of these."""
+
+    __slots__ = ()
+
+
 class Pool:
     """Blocks that nobody uses, by their size; taken and given back without a lock."""
 

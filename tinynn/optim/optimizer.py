@@ -43,10 +43,7 @@ class ParamGroup:
         self.steps = xp.zeros(len(params), np.float64)  # on the device, for the kernels
         self.step_counts = [0] * len(params)  # the same on the host, to find runs
         self.views: list[Array | None] = [None] * len(params)  # what each parameter should hold
-        begins = [0, *self.ends[:-1]]
-        self.grad_views = [
-            self.grads[a:b].reshape(p.shape) for a, b, p in zip(begins, self.ends, params)
-        ]
+        self.grad_views = self.backend.split(self.grads, [p.shape for p in params])
         self.gather()
 
     @property
@@ -83,12 +80,28 @@ class ParamGroup:
                 view = self.weights[begin:end].reshape(p.shape)
                 view[...] = p.data
                 p.data = self.views[i] = view
-            storage = self.grad_views[i]
-            if p.grad is not None and p.grad is not storage:
-                storage[...] = p.grad
-                p.grad = storage
-            p.grad_storage = storage
+            if p.grad is not None and p.grad is not self.grad_views[i]:
+                self.collect(i, p)
+            p.grad_storage = self.grad_views[i]
             begin = end
+
+    def collect(self, i: int, p: Tensor) -> None:
+        """Copy a gradient that was made elsewhere into the flat storage."""
+        if p.grad_storage is self.grad_views[i] and p.free_grad_storage() is None:
+            self.leave_grads()
+        self.grad_views[i][...] = p.grad
+        p.grad = self.grad_views[i]
+
+    def leave_grads(self) -> None:
+        """Let the user keep what he holds of the gradients, and go on in other memory."""
+        shapes = [view.shape for view in self.grad_views]
+        left, self.grads = self.grad_views, self.backend.zeros(self.ends[-1], self.dtype)
+        self.grad_views = self.backend.split(self.grads, shapes)
+        for p, old, new in zip(self.params, left, self.grad_views):
+            new[...] = old
+            if p.grad is old:
+                p.grad = new
+            p.grad_storage = new
 
     def runs(self) -> Iterator[tuple[slice, Array]]:
         """Stretches of the flat arrays to update together, and their step number (1,).
