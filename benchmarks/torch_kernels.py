@@ -273,7 +273,7 @@ def conv2d_batch_norm(case: Case) -> Step:
 @op("batch_norm_grad")
 @op("batch_norm_inference_grad")
 def batch_norm_grad(case: Case) -> Step:
-    inputs = [case["x"], case["weight"], torch.zeros_like(case["weight"])]
+    inputs = [case["x"], case["weight"], case["bias"]]
     if case.options["needs_residual"]:
         inputs.append(torch.randn_like(case["x"]))
     inputs = wanting(*inputs)

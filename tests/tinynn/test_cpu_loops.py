@@ -53,7 +53,7 @@ def test_batch_norm_of_every_shape(shape: tuple[int, ...], relu: bool, threads: 
         size = max(1, np.abs(expected).max())  # x has a deviation of 1: its mean may be near 0
         np.testing.assert_allclose(got, expected, atol=2e-6 * size, rtol=0)
 
-    arrays = [dy, x, y, weight, mean, var]
+    arrays = [dy, x, y, weight, bias, mean, var]
     wide = [a.astype(np.float64) for a in arrays]
     results = cpu_norm.batch_norm_grad(*arrays, relu, 1e-5, True)
     truth = reference.batch_norm_grad(*wide, relu, 1e-5, True)

@@ -262,14 +262,16 @@ def conv2d_batch_norm(draw: Draw) -> Arguments:
 
 @cases(NORMALISED, "batch_norm_grad", "batch_norm_inference_grad")
 def batch_norm_gradients(draw: Draw) -> Arguments:
+    """y is given, or follows from x."""
     x = an_image(draw)
     c, relu = x.shape[-1], draw.flag()
-    y = np.maximum(draw.normal(*x.shape), 0) if relu else None
+    y = np.maximum(draw.normal(*x.shape), 0) if relu and draw.flag() else None
     rows = x.reshape(-1, c)
-    weight, mean, var = draw.normal(c), rows.mean(0), rows.var(0)
+    weight, bias, mean, var = draw.normal(c), draw.normal(c), rows.mean(0), rows.var(0)
     xhat = (x - mean) / np.sqrt(var + 1e-5)
     dy = draw.normal(*x.shape) + 1 + xhat  # or the sums of dy and dy xhat may vanish by chance
-    return [dy, x, y, weight, mean, var, relu, 1e-5, draw.flag(), None, None]
+    x = np.where(np.abs(weight * xhat + bias) < 1e-3, x + 1, x)  # a ReLU is open or closed
+    return [dy, x, y, weight, bias, mean, var, relu, 1e-5, draw.flag(), None, None]
 
 
 @cases(NORMALISED)
@@ -871,8 +873,8 @@ def test_results_go_where_out_says(backend: Backend, samples: int) -> None:
 def test_batch_norm_s_gradients_go_where_out_says(backend_name: str, kernel: str) -> None:
     backend, rng = get_backend(backend_name), np.random.default_rng(0)
     dy, x = (backend.asarray(rng.normal(size=(300, 5)).astype(np.float32)) for _ in range(2))
-    weight, mean, var = (backend.asarray(np.full(5, v, np.float32)) for v in (2, 0, 1))
-    given = dy, x, None, weight, mean, var, False, 1e-5, False
+    numbers = (backend.asarray(np.full(5, v, np.float32)) for v in (2, 0, 0, 1))
+    given = dy, x, None, *numbers, False, 1e-5, False
     _, *expected, _ = backend.kernels[kernel](*given, None, None)
     storages = [backend.xp.full(5, np.nan, np.float32) for _ in range(2)]
     _, *results, _ = backend.kernels[kernel](*given, *storages)

@@ -32,7 +32,7 @@ def compute() -> list[bytes]:
         kernels["conv2d_input_grad"](y, w, x.shape, *CONV),
         kernels["conv2d_weight_grad"](y, x, w.shape, *CONV),
         *kernels["batch_norm"](x, one, one, y, True, 1e-5),
-        *kernels["batch_norm_grad"](y, x, y, one, one, one, True, 1e-5, True),
+        *kernels["batch_norm_grad"](y, x, y, one, one, one, one, True, 1e-5, True),
     ]
     return [array.tobytes() for array in results]
 

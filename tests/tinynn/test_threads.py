@@ -228,7 +228,8 @@ def test_batch_norm_adds_in_one_order():
     for threads in [1, *[usable_cpus()] * 20]:
         set_num_threads(threads)
         _, mean, var = cpu_norm.batch_norm(x, one, one, None, False, 1e-5)
-        _, dweight, dbias, _ = cpu_norm.batch_norm_grad(x, x, None, one, mean, var, False, 1, False)
+        numbers = one, one, mean, var
+        _, dweight, dbias, _ = cpu_norm.batch_norm_grad(x, x, None, *numbers, False, 1, False)
         results.add(b"".join(a.tobytes() for a in (mean, var, dweight, dbias)))
     assert len(results) == 1
 

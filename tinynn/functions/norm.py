@@ -27,13 +27,13 @@ class BatchNorm(Function):
         y, self.mean, self.var = self.kernels.batch_norm(
             x, weight, bias, residual, self.relu, self.eps
         )
-        self.save(x, y if self.relu else None, weight, self.mean, self.var)
+        output = y if self.relu and residual is not None else None
+        self.save(x, output, weight, bias, self.mean, self.var)
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        x, y, weight, mean, var = self.saved
         return self.kernels.batch_norm_grad(
-            dy, x, y, weight, mean, var, self.relu, self.eps, self.needs[3],
+            dy, *self.saved, self.relu, self.eps, self.needs[3],
             self.grad_storage(1), self.grad_storage(2),
         )  # fmt: skip
 
@@ -48,13 +48,12 @@ class BatchNormInference(Function):
         y = self.kernels.batch_norm_inference(
             x, weight, bias, self.mean, self.var, residual, self.relu, self.eps
         )
-        self.save(x, y if self.relu else None, weight)
+        self.save(x, y if self.relu and residual is not None else None, weight, bias)
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        x, y, weight = self.saved
         return self.kernels.batch_norm_inference_grad(
-            dy, x, y, weight, self.mean, self.var, self.relu, self.eps, self.needs[3],
+            dy, *self.saved, self.mean, self.var, self.relu, self.eps, self.needs[3],
             self.grad_storage(1), self.grad_storage(2),
         )  # fmt: skip
 
@@ -70,13 +69,13 @@ class ConvNorm(Function):
     ) -> Array:
         norm = weight, bias, self.mean, self.var, residual, self.relu, self.eps
         y = self.kernels.conv2d_batch_norm(x, w, *self.geometry, *norm)
-        self.save(x, w, weight, y if self.relu else None)
+        self.save(x, w, y if self.relu and residual is not None else None, weight, bias)
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        x, w, weight, y = self.saved
+        x, w, y, weight, bias = self.saved
         z = self.kernels.conv2d(x, w, *self.geometry)
-        norm = weight, self.mean, self.var, self.relu, self.eps, self.needs[4]
+        norm = weight, bias, self.mean, self.var, self.relu, self.eps, self.needs[4]
         storage = self.grad_storage(2), self.grad_storage(3)
         dz, *others = self.kernels.batch_norm_inference_grad(dy, z, y, *norm, *storage)
         geometry, dx, dw = self.geometry, None, None

@@ -38,12 +38,12 @@ SMALL = 1 << 11  # elements: fewer NumPy normalises before a job has begun
 PARTS = 64  # of the rows, at most; of whole ROWS but the last
 
 # The matrix as the loops see it; arrays of its shape; of one number a channel; and, one a column,
-# what the formulas read (a b c: what belongs to a channel, gathered) and what they sum.
+# what the formulas read (what belongs to a channel, gathered) and what they sum.
 NORM = job_type(
     "m fold rows channels parts height eps loop shifted"
     " x y residual dy dz dx"
     " weight bias mean var dweight dbias"
-    " center a b c shift total square totals squares"
+    " center scale offset a b c shift total square totals squares"
 )
 
 # ---------------------------------------------------------------------------------------------
@@ -57,24 +57,28 @@ def moments(x, *, shift, total, square):
     return total + d, square + d * d
 
 
-@columns("y", NORM)
-def normalise(x, *, center, a, b):
-    return (x - center) * a + b
+def normal(x, center, scale, offset):
+    return (x - center) * scale + offset
 
 
 @columns("y", NORM)
-def normalise_relu(x, *, center, a, b):
-    return relu((x - center) * a + b)
+def normalise(x, *, center, scale, offset):
+    return normal(x, center, scale, offset)
 
 
 @columns("y", NORM)
-def normalise_add(x, residual, *, center, a, b):
-    return (x - center) * a + b + residual
+def normalise_relu(x, *, center, scale, offset):
+    return relu(normal(x, center, scale, offset))
 
 
 @columns("y", NORM)
-def normalise_add_relu(x, residual, *, center, a, b):
-    return relu((x - center) * a + b + residual)
+def normalise_add(x, residual, *, center, scale, offset):
+    return normal(x, center, scale, offset) + residual
+
+
+@columns("y", NORM)
+def normalise_add_relu(x, residual, *, center, scale, offset):
+    return relu(normal(x, center, scale, offset) + residual)
 
 
 @columns("total square", NORM, scratch="total square")
@@ -83,13 +87,13 @@ def gradient_sums(x, dy, *, center, total, square):
 
 
 @columns("total square", NORM, scratch="total square")
-def gradient_sums_relu(x, dy, y, *, center, total, square):
-    dz = where(y > 0, dy, 0)
+def gradient_sums_relu(x, dy, *, center, scale, offset, total, square):
+    dz = where(normal(x, center, scale, offset) > 0, dy, 0)
     return total + dz, square + dz * (x - center)
 
 
 @columns("dz total square", NORM, scratch="total square")
-def gradient_sums_relu_kept(x, dy, y, *, center, total, square):
+def gradient_sums_kept(x, dy, y, *, center, total, square):
     dz = where(y > 0, dy, 0)
     return dz, total + dz, square + dz * (x - center)
 
@@ -100,18 +104,19 @@ def combine(x, dy, *, center, a, b, c):
 
 
 @columns("dx", NORM)
-def combine_relu(x, dy, y, *, center, a, b, c):
-    return a * where(y > 0, dy, 0) + b * (x - center) + c
+def combine_relu(x, dy, *, center, scale, offset, a, b, c):
+    dz = where(normal(x, center, scale, offset) > 0, dy, 0)
+    return a * dz + b * (x - center) + c
 
 
 @columns("dx", NORM)
-def scaled(dy, *, a):
-    return a * dy
+def scaled(dy, *, scale):
+    return scale * dy
 
 
 @columns("dx", NORM)
-def scaled_relu(dy, y, *, a):
-    return a * where(y > 0, dy, 0)
+def scaled_relu(x, dy, *, center, scale, offset):
+    return scale * where(normal(x, center, scale, offset) > 0, dy, 0)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -177,19 +182,20 @@ def finish_moments(lo, hi, thread, job_pointer):
 
 @kernel(NORM)
 def forward_numbers(lo, hi, thread, job_pointer):
-    """One task: y = (x - center) a + b for every column; and y as well, if there is a loop."""
+    """One task: y = (x - center) scale + offset, for every column; then y, if there is a loop."""
     job = carray(job_pointer, 1)[0]
     c = job.channels // job.fold
     weight, bias = carray(as_floats(job.weight), c), carray(as_floats(job.bias), c)
     mean, var = carray(as_floats(job.mean), c), carray(as_floats(job.var), c)
     center = carray(as_floats(job.center), job.channels)
-    a, b = carray(as_floats(job.a), job.channels), carray(as_floats(job.b), job.channels)
+    scale = carray(as_floats(job.scale), job.channels)
+    offset = carray(as_floats(job.offset), job.channels)
     for k in range(c):
-        scale = weight[k] / math.sqrt(np.float64(var[k]) + as_float(job.eps))
+        factor = weight[k] / math.sqrt(np.float64(var[k]) + as_float(job.eps))
         for column in range(k, job.channels, c):
             center[column] = mean[k]
-            a[column] = scale
-            b[column] = bias[k]
+            scale[column] = factor
+            offset[column] = bias[k]
     if job.loop != 0:
         call_loop(job.loop, 0, job.rows, thread, job_pointer)
 
@@ -243,7 +249,7 @@ class Plan:
 
     def floats(self, threads: int) -> int:
         """Scratch numbers, as `prepare` hands them out."""
-        return (4 * self.parts + 3 * threads + 4) * self.c * self.fold
+        return (4 * self.parts + 3 * threads + 6) * self.c * self.fold
 
 
 @lru_cache(maxsize=256)
@@ -264,7 +270,8 @@ def prepare(plan: Plan, threads: int, memory: int) -> Job:
         parts=plan.parts, height=plan.height,
     )  # fmt: skip
     rows = dict(totals=2 * plan.parts, squares=2 * plan.parts)  # of float64, which counts twice
-    rows |= dict(shift=threads, total=threads, square=threads, center=1, a=1, b=1, c=1)
+    rows |= dict(shift=threads, total=threads, square=threads)
+    rows |= dict.fromkeys(("center", "scale", "offset", "a", "b", "c"), 1)
     for name, count in rows.items():
         job.fill(**{name: memory})
         memory += 4 * channels * count
@@ -362,30 +369,30 @@ def normalise_into(
 
 def backward(
     combine: dict[bool, Columns], dy: Array, x: Array, y: Array | None, weight: Array,
-    mean: Array, var: Array, relu: bool, eps: float, needs_residual: bool,
+    bias: Array, mean: Array, var: Array, relu: bool, eps: float, needs_residual: bool,
     out_weight: Array | None, out_bias: Array | None,
 ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
     """The sums, then dx by the formula `combine` (by whether it still has to apply the ReLU).
 
-    dz is written only where it is wanted as a result: it costs less to form it twice.
+    dz is written only where y, which is one array more to read, has to tell it: in what x tells,
+    it costs less to form it twice.
     """
     dx = empty_like(x)
     dweight = np.empty_like(weight) if out_weight is None else out_weight
     dbias = np.empty_like(weight) if out_bias is None else out_bias
-    dz = empty_like(dy) if relu and needs_residual else None
+    if relu and needs_residual and y is None:
+        y = normalise_into(empty_like(x), x, weight, bias, mean, var, None, relu, eps)
+    dz = empty_like(dy) if relu and y is not None else None
     call = Normalisation(
-        x, mean, eps, dy=dy, y=y, dz=dz, dx=dx, weight=weight, var=var,
-        dweight=dweight, dbias=dbias,
+        x, mean, eps, dy=dy, y=y, dz=dz, dx=dx, weight=weight, bias=bias, var=var,
+        dweight=dweight, dbias=dbias, loop=0,
     )  # fmt: skip
-    fold = call.plan.fold
-    call.job.fill(center=mean if fold == 1 else np.tile(mean, fold))
-    if not relu:
-        call.sum(gradient_sums, shifted=False)
-    elif dz is None:
-        call.sum(gradient_sums_relu, shifted=False)
-    else:
-        call.sum(gradient_sums_relu_kept, shifted=False)
+    run(forward_numbers, call.job, 1)
+    if dz is not None:
+        call.sum(gradient_sums_kept, shifted=False)
         call.job.fill(dy=dz)
+    else:
+        call.sum(gradient_sums_relu if relu else gradient_sums, shifted=False)
     call.for_channels(backward_numbers)
     call.apply(combine[relu and dz is None])
     return dx, dweight, dbias, (dz if relu else dy) if needs_residual else None
@@ -397,6 +404,7 @@ def batch_norm_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -407,7 +415,7 @@ def batch_norm_grad(
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_grad: one pass for the sums, one for dx."""
     formulas = {False: combine, True: combine_relu}
-    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return backward(formulas, *given)
 
 
@@ -417,6 +425,7 @@ def batch_norm_inference_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -427,5 +436,5 @@ def batch_norm_inference_grad(
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_inference_grad: as batch_norm_grad, with dx = a dz."""
     formulas = {False: scaled, True: scaled_relu}
-    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return backward(formulas, *given)

@@ -1,8 +1,8 @@
 """CUDA drop-ins for batch normalisation, fused with addition and ReLU, and for sums over columns.
 
 Forward: sums of x and x^2, then one pass over x. Backward: sums of dz and dz xhat, then one pass.
-The ReLU's mask is read off y, never stored. A pass should take as long as memory does, so threads
-read several numbers before they wait for one.
+The ReLU's mask is read off x, or off y if there was a residual; it is never stored. A pass should
+take as long as memory does, so threads read several numbers before they wait for one.
 """
 
 from __future__ import annotations
@@ -159,6 +159,7 @@ def batch_norm_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -168,7 +169,7 @@ def batch_norm_grad(
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_grad."""
-    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _gradients(*given, training=True)
 
 
@@ -178,6 +179,7 @@ def batch_norm_inference_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -187,7 +189,7 @@ def batch_norm_inference_grad(
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_inference_grad."""
-    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _gradients(*given, training=False)
 
 
@@ -196,6 +198,7 @@ def _gradients(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -206,17 +209,18 @@ def _gradients(
     *,
     training: bool,
 ) -> tuple[Array, Array, Array, Array | None]:
-    channels, mask = x.shape[-1], x if y is None else y
+    channels, output = x.shape[-1], x if y is None else y
     rows = x.size // channels
     dweight = like(weight) if out_weight is None else out_weight
     dbias = like(weight) if out_bias is None else out_bias
     dx, dresidual = like(x), like(x) if needs_residual else None
-    sizes = int32(rows), int32(channels), float32(eps), int32(relu)
-    given = dy, x, mask, mean, var, None, dweight, dbias, *sizes
+    sizes = int32(rows), int32(channels), float32(eps), int32(relu), int32(y is not None)
+    numbers = weight, bias, mean, var
+    given = dy, x, output, *numbers, None, dweight, dbias, *sizes
     _column_sums("gradient_sums", 2, rows, channels, *given)
     stride = _stride(x)
     per_element(
-        FILE, "normalize_grad", stride, dy, x, mask, weight, mean, var, dweight, dbias, dx,
+        FILE, "normalize_grad", stride, dy, x, output, *numbers, dweight, dbias, dx,
         dx if dresidual is None else dresidual, int32(x.size), int32(stride), *sizes,
         int32(training), int32(needs_residual),
     )  # fmt: skip

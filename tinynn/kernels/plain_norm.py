@@ -173,6 +173,7 @@ def batch_norm_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -182,7 +183,7 @@ def batch_norm_grad(
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_grad: one pass for both sums, one for both gradients."""
-    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _norm_grad(*given, constant=False)
 
 
@@ -192,6 +193,7 @@ def batch_norm_inference_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -201,7 +203,7 @@ def batch_norm_inference_grad(
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference.batch_norm_inference_grad."""
-    given = dy, x, y, weight, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _norm_grad(*given, constant=True)
 
 
@@ -210,6 +212,7 @@ def _norm_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -222,8 +225,11 @@ def _norm_grad(
 ) -> tuple[Array, Array, Array, Array | None]:
     """`constant`: the statistics are, so dx = weight rstd dz."""
     rstd = (var.astype(np.float64) + eps) ** -0.5
-    outputs = rows(y) if relu else None
-    given = rows(dy), rows(x), outputs
+    if not relu:
+        y = None
+    elif y is None:
+        y = batch_norm_inference(x, weight, bias, mean, var, None, True, eps)
+    given = rows(dy), rows(x), None if y is None else rows(y)
     dbias, dweight = sum_blocks(gradient_sums, 2, given, mean)
     dweight *= rstd
     m = x.size // x.shape[-1]

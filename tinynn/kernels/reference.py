@@ -466,6 +466,7 @@ def batch_norm_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -478,11 +479,11 @@ def batch_norm_grad(
 
     dx = weight rstd (dz - mean(dz) - xhat mean(dz xhat)) with xhat = (x - mean) rstd and dz the
     gradient before the ReLU, which is also dresidual: the statistics depend on x too. y, needed
-    with relu only, tells where the ReLU was open. `out_weight`, `out_bias`: where to put dweight
-    and dbias.
+    only with a residual and relu, tells where the ReLU was open; else x does, with one array less
+    to read. `out_weight`, `out_bias`: where to put dweight and dbias.
     """
     rstd = (var + eps) ** -0.5
-    dz, dweight, dbias, xhat = batch_norm_sums(dy, x, y, mean, rstd, relu)
+    dz, dweight, dbias, xhat = batch_norm_sums(dy, x, y, weight, bias, mean, rstd, relu)
     m = x.size // x.shape[-1]
     dx = (weight * rstd) * (dz - dbias / m - xhat * (dweight / m))
     return dx, put(dweight, out_weight), put(dbias, out_bias), dz if needs_residual else None
@@ -533,6 +534,7 @@ def batch_norm_inference_grad(
     x: Array,
     y: Array | None,
     weight: Array,
+    bias: Array,
     mean: Array,
     var: Array,
     relu: bool,
@@ -543,15 +545,20 @@ def batch_norm_inference_grad(
 ) -> tuple[Array, Array, Array, Array | None]:
     """As `batch_norm_grad` with constant statistics: dx = weight rstd dz."""
     rstd = (var + eps) ** -0.5
-    dz, dweight, dbias, _ = batch_norm_sums(dy, x, y, mean, rstd, relu)
+    dz, dweight, dbias, _ = batch_norm_sums(dy, x, y, weight, bias, mean, rstd, relu)
     dx, dweight, dbias = dz * (weight * rstd), put(dweight, out_weight), put(dbias, out_bias)
     return dx, dweight, dbias, dz if needs_residual else None
 
 
-def batch_norm_sums(dy: Array, x: Array, y: Array | None, mean: Array, rstd: Array, relu: bool):
+def batch_norm_sums(
+    dy: Array, x: Array, y: Array | None, weight: Array, bias: Array, mean: Array, rstd: Array,
+    relu: bool,
+):  # fmt: skip
     """-> dz (..., C) through the ReLU, sum(dz xhat) (C,), sum(dz) (C,), xhat (..., C)."""
-    dz = relu_grad(dy, y) if relu else dy
     xhat = (x - mean) * rstd
+    if y is None:
+        y = (x - mean) * (weight * rstd) + bias
+    dz = relu_grad(dy, y) if relu else dy
     axes = tuple(range(x.ndim - 1))
     dweight = (dz * xhat).sum(axis=axes, dtype=np.float64).astype(x.dtype)
     return dz, dweight, dz.sum(axis=axes, dtype=np.float64).astype(x.dtype), xhat

@@ -119,6 +119,17 @@ __device__ __forceinline__ void for_each(unsigned first, unsigned stride, unsign
     if (first + k * stride < n) act(k, first + k * stride);
 }
 
+// Of one channel, forward and backward alike: where the ReLU was open follows from x again.
+struct Norm {
+  float middle, rstd, scale, shift;
+  __device__ __forceinline__ Norm(const float* weight, const float* bias, const float* mean,
+                                  const float* var, int c, float eps)
+      : middle(mean[c]), rstd(1 / sqrtf(var[c] + eps)), scale(weight[c] * rstd), shift(bias[c]) {}
+  __device__ __forceinline__ float operator()(float x) const {
+    return fmaf(x - middle, scale, shift);
+  }
+};
+
 extern "C" __global__ void normalize(const float* x, const float* weight, const float* bias,
                                      const float* mean, const float* var, const float* residual,
                                      float* y, int n, int stride, int channels, float eps, int relu,
@@ -129,24 +140,25 @@ extern "C" __global__ void normalize(const float* x, const float* weight, const 
     v[k] = x[i];
     if (has_residual) added[k] = residual[i];
   });
-  float middle = mean[c], scale = weight[c] / sqrtf(var[c] + eps), shift = bias[c];
+  Norm norm(weight, bias, mean, var, c, eps);
   for_each(first, stride, n, [&](int k, int i) {
-    float sum = (v[k] - middle) * scale + shift + added[k];
+    float sum = norm(v[k]) + added[k];
     y[i] = relu && sum <= 0 ? 0 : sum;  // a NaN stays one
   });
 }
 
 // Sums of dz, the gradient before the ReLU, and of dz xhat.
 extern "C" __global__ void gradient_sums(const float* dy, const float* x, const float* y,
+                                         const float* weight, const float* bias,
                                          const float* mean, const float* var, double* partial,
                                          float* dweight, float* dbias, int rows, int channels,
-                                         float eps, int relu) {
-  int c = min(column(), channels - 1);
-  float middle = mean[c], rstd = 1 / sqrtf(var[c] + eps);
+                                         float eps, int relu, int has_y) {
+  Norm norm(weight, bias, mean, var, min(column(), channels - 1), eps);
   auto terms = [=](int i, int, double* values) {
-    float dz = relu ? dy[i] * (y[i] > 0) : dy[i];
+    float v = x[i], dz = dy[i];
+    if (relu) dz *= (has_y ? y[i] : norm(v)) > 0;
     values[0] = dz;
-    values[1] = dz * ((x[i] - middle) * rstd);
+    values[1] = dz * ((v - norm.middle) * norm.rstd);
   };
   sum_columns<2>(partial, rows, channels, terms, [=](int c, const double* totals) {
     dbias[c] = static_cast<float>(totals[0]);
@@ -169,24 +181,25 @@ extern "C" __global__ void layer_norm_sums(const float* dy, const float* x, cons
 }
 
 extern "C" __global__ void normalize_grad(const float* dy, const float* x, const float* y,
-                                          const float* weight, const float* mean, const float* var,
+                                          const float* weight, const float* bias,
+                                          const float* mean, const float* var,
                                           const float* dweight, const float* dbias, float* dx,
                                           float* dresidual, int n, int stride, int rows,
-                                          int channels, float eps, int relu, int training,
-                                          int needs_residual) {
+                                          int channels, float eps, int relu, int has_y,
+                                          int training, int needs_residual) {
   OF_ONE_CHANNEL;
-  float dz[kEach], v[kEach], mask[kEach];
+  float dz[kEach], v[kEach], output[kEach];
   for_each(first, stride, n, [&](int k, int i) {
     dz[k] = dy[i];
     v[k] = x[i];
-    mask[k] = relu ? y[i] : 1;
+    output[k] = relu && has_y ? y[i] : 1;
   });
-  float middle = mean[c], rstd = 1 / sqrtf(var[c] + eps), scale = weight[c] * rstd;
+  Norm norm(weight, bias, mean, var, c, eps);
   float average = dbias[c] / rows, slope = dweight[c] / rows;
   for_each(first, stride, n, [&](int k, int i) {
-    float d = dz[k] * (mask[k] > 0), inner = d;
-    if (training) inner -= average + (v[k] - middle) * rstd * slope;
-    dx[i] = scale * inner;
+    float d = dz[k] * ((relu && !has_y ? norm(v[k]) : output[k]) > 0), inner = d;
+    if (training) inner -= average + (v[k] - norm.middle) * norm.rstd * slope;
+    dx[i] = norm.scale * inner;
     if (needs_residual) dresidual[i] = d;
   });
 }
