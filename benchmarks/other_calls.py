@@ -90,8 +90,8 @@ def of_images(x: ArrayOf) -> Iterator[Call]:
     one = ArrayOf((c,))
     statistics = {"weight": one, "bias": one, "mean": one, "var": one}
     yield call("batch_norm_inference", (x,), x=x, **statistics, residual=x, relu=True, eps=1e-5)
-    yield call("batch_norm_inference_grad", (x, one, one, x), dy=x, x=x, y=x, weight=one,
-               mean=one, var=one, relu=True, eps=1e-5, needs_residual=True)  # fmt: skip
+    yield call("batch_norm_inference_grad", (x, one, one, x), dy=x, x=x, y=x, **statistics,
+               relu=True, eps=1e-5, needs_residual=True)  # fmt: skip
 
 
 def of_layers(x: ArrayOf) -> Iterator[Call]:
