@@ -40,6 +40,7 @@ KERNELS: dict[str, Any] = {
     "global_avg_pool2d": cpu_pool.global_avg_pool2d,
     "global_avg_pool2d_grad": cpu_pool.global_avg_pool2d_grad,
     "batch_norm": cpu_norm.batch_norm,
+    "update_running_statistics": cpu_norm.update_running_statistics,
     "batch_norm_grad": cpu_norm.batch_norm_grad,
     "batch_norm_inference": cpu_norm.batch_norm_inference,
     "batch_norm_inference_grad": cpu_norm.batch_norm_inference_grad,
