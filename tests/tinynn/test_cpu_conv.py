@@ -25,7 +25,6 @@ from tinynn.kernels import (
 )
 from tinynn.kernels.cpu_direct_conv import axes_of
 from tinynn.kernels.cpu_llvm import AVX2, AVX512, NEON, SSE, Tile, host_tile
-from tinynn.kernels.cpu_microkernel import microkernel
 from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
 
 # The host's own tile first; the others run anywhere, LLVM splits or joins their vectors.
@@ -290,11 +289,6 @@ def test_depthwise_writes_stay_inside():
     assert (around[[0, 8]] == 7).all()
     _, y, _, _ = expected(x, w, ((1, 1), ((1, 1), (1, 1)), (1, 1), 19))
     y.check(around[1:8])
-
-
-def test_tile_follows_the_host():
-    table = microkernel().table
-    assert tuple(table[:3]) == (host_tile().rows, host_tile().width, host_tile().lanes)
 
 
 @pytest.mark.slow
