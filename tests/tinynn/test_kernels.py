@@ -554,6 +554,10 @@ def layouts(array: np.ndarray, layout: str) -> np.ndarray:
     """The same numbers lying differently in memory."""
     if layout == "strided":
         array = np.stack([array, array], axis=-1)[..., 0]
+    elif layout == "misaligned":  # one byte off, as in a file's bytes
+        moved = np.empty(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+        moved[...] = array
+        array = moved
     array.flags.writeable = layout != "read-only"
     return array
 
@@ -646,7 +650,8 @@ def check_drop_in(
     """What a drop-in computes is what the reference does, and always the same bits."""
     arguments = in_dtype(name, arguments, "float32")  # numbers that both dtypes hold
     in_place = name.startswith(("update_", "add_"))
-    layout = "contiguous" if in_place else draw.choice(["contiguous", "strided", "read-only"])
+    may = ["contiguous", "strided", "misaligned"]
+    layout = draw.choice(may if in_place else [*may, "read-only"])
 
     expected, after = run(get_backend("reference"), name, arguments, "float64")
     results, arrays = run(backend, name, arguments, dtype, layout)
@@ -663,6 +668,38 @@ def check_drop_in(
 
 
 FAST = sorted({param.values[0] for param in DROP_INS})
+ODD = [1, 3, 31, 33]  # channels: less than a vector of any machine, and one more or less than some
+
+
+@pytest.mark.parametrize("channels", ODD)
+@pytest.mark.parametrize("backend_name", sorted({param.values[0] for param in COMPILED}))
+def test_channels_that_fill_no_vector(backend_name: str, channels: int) -> None:
+    draw, c = Draw(np.random.default_rng(channels)), channels
+    x, one = draw.columns(3, 7, 6, c) + 1, np.ones(c)
+    average = (3, 2), (2, 2), (1, 0), False, True, None
+    pooled, kept = draw.normal(*reference.avg_pool2d(x, *average).shape), draw.flag()
+    norm = [draw.normal(c) for _ in range(2)] + [draw.normal(*x.shape), True, 1e-5]
+    statistics = [one, *(f(x, axis=(0, 1, 2)) for f in (np.mean, np.var))]
+    gradient = [draw.normal(*x.shape) + 1 + x, x, draw.normal(*x.shape), *statistics, True, 1e-5]
+    calls = [
+        ("avg_pool2d", [x, *average]),
+        ("avg_pool2d_grad", [pooled, x.shape, *average]),
+        ("global_avg_pool2d", [x]),
+        ("batch_norm", [x, *norm]),
+        ("batch_norm_inference", [x, *norm[:2], *statistics[1:], *norm[2:]]),
+        ("batch_norm_grad", [*gradient, kept, None, None]),
+        ("batch_norm_inference_grad", [*gradient, kept, None, None]),
+    ]
+    for filters, groups in [(1, 1), (3, 1), (31, 1), (33, 1), (c, c), (2 * c, c)]:
+        w, dy = draw.normal(filters, 3, 3, c // groups), draw.normal(3, 7, 6, filters)
+        geometry = (1, 1), ((1, 1), (1, 1)), (1, 1), groups
+        calls += [
+            ("conv2d", [x, w, *geometry]),
+            ("conv2d_input_grad", [dy, w, x.shape, *geometry, None]),
+            ("conv2d_weight_grad", [dy, x, w.shape, *geometry, None]),
+        ]
+    for name, arguments in calls:
+        check_drop_in(get_backend(backend_name), name, "float32", arguments, draw)
 
 
 @pytest.mark.parametrize("backend_name", FAST)
