@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import cupy_double
@@ -96,6 +97,22 @@ class HypothesisDraw(Draw):
 
     def choice(self, options: Sequence[Any]) -> Any:
         return options[self.integer(0, len(options) - 1)]
+
+
+@pytest.fixture
+def poison_scratch(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Gives modules scratch memory full of NaN: a kernel that reads what it has not written is
+    found out."""
+
+    def scratch(name: str, count: int) -> np.ndarray:
+        memory = np.full(count + 16, np.nan, np.float32)
+        return memory[-memory.ctypes.data // 4 % 16 :]
+
+    def poison(*modules: ModuleType) -> None:
+        for module in modules:
+            monkeypatch.setattr(module, "scratch", scratch)
+
+    return poison
 
 
 @pytest.fixture(scope="session")

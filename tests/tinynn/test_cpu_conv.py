@@ -72,15 +72,8 @@ def expected(x: np.ndarray, w: np.ndarray, arguments):
 
 
 @pytest.fixture(autouse=True)
-def poisoned_scratch(monkeypatch):
-    """Scratch memory full of NaN: a kernel that reads what it has not written is found out."""
-
-    def scratch(name: str, count: int) -> np.ndarray:
-        memory = np.full(count + 16, np.nan, np.float32)
-        return memory[-memory.ctypes.data // 4 % 16 :]
-
-    for module in (cpu_direct_conv, cpu_direct_weights, cpu_winograd, cpu_winograd_weights):
-        monkeypatch.setattr(module, "scratch", scratch)
+def poisoned_scratch(poison_scratch):
+    poison_scratch(cpu_direct_conv, cpu_direct_weights, cpu_winograd, cpu_winograd_weights)
 
 
 @pytest.fixture(autouse=True, params=[1, 2])

@@ -29,6 +29,11 @@ def numbers(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
+@pytest.fixture(autouse=True)
+def poisoned_scratch(poison_scratch: Any) -> None:
+    poison_scratch(cpu_norm)
+
+
 @pytest.fixture(params=range(1, min(2, usable_cpus()) + 1))
 def threads(request: Any) -> Iterator[int]:
     before = tn.get_num_threads()

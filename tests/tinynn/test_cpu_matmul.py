@@ -15,6 +15,11 @@ RELAXED = settings(max_examples=25, deadline=None, derandomize=True)
 TOLERANCE = 1e-6  # of the sum of the products' absolute values: about 8 float32 roundings
 
 
+@pytest.fixture(autouse=True)
+def poisoned_scratch(poison_scratch):
+    poison_scratch(cpu_linear, cpu_matmul)
+
+
 def random(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
