@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 from numba import carray
 
+import tinynn as tn
+from hwr import models
+from tinynn import functional as F
+from tinynn import optim
 from tinynn.kernels import (
     cpu_conv,
     cpu_direct_conv,
@@ -242,6 +246,41 @@ def test_same_bits_for_several_callers():
             assert convolve() == expected
 
     together(call)
+
+
+def trained(seed: int) -> list[bytes]:
+    """What three steps make of a small ResNet, bit for bit: weights, statistics and losses."""
+    rng = np.random.default_rng(seed)
+    model = models.create("resnet18", stem="3x3", width=16, seed=seed)
+    optimizer = optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    losses = []
+    for _ in range(3):
+        images = rng.normal(size=(16, 28, 28, 1)).astype(np.float32)
+        loss = F.cross_entropy(model(tn.Tensor(images)), rng.integers(0, 10, 16))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.numpy().tobytes())
+    return [tensor.numpy().tobytes() for _, tensor in model.named_tensors()] + losses
+
+
+def test_two_trainings_end_with_the_same_bits(busy_processors):
+    """The paper's network from the data to the weights, with threads that come late."""
+    assert trained(0) == trained(0)
+    assert trained(0) != trained(1)
+
+
+def test_several_trainings_at_once_end_as_each_alone():
+    """They share the worker threads and the pool of memory, but no number."""
+    alone = [trained(seed) for seed in range(3)]
+    seeds, results = iter(range(3)), {}
+
+    def call():
+        seed = next(seeds)
+        results[seed] = trained(seed)
+
+    together(call, 3)
+    assert [results[seed] for seed in range(3)] == alone
 
 
 # ---------------------------------------------------------------------------------------------
