@@ -150,6 +150,10 @@ def draw(call: Call, seed: int) -> dict[str, Any]:
     if call.kernel == "label_cross_entropy_grad":  # of the same logits
         names = "logits", "labels", "ignore_index", "label_smoothing"
         _, given["top"], given["total"] = reference.label_cross_entropy(*(given[n] for n in names))
+    if call.kernel.startswith("rnn"):  # states neither die out nor explode
+        given["w"] /= np.sqrt(len(given["w"]))
+    if call.kernel == "rnn_grad":
+        given["y"] = np.tanh(given["y"])
     if call.kernel.startswith("ctc_loss"):
         given |= draw_labellings(given["log_probs"], given["targets"].shape, rng)
     if call.kernel == "ctc_loss_grad":  # of the same labellings

@@ -45,7 +45,8 @@ def of_other_networks(kernels: Collection[str]) -> Iterator[Call]:
 
 
 def others(weights: int = 11_172_810) -> Iterator[Call]:
-    """Everything element by element, rows, windows, labellings; optimisers on so many weights."""
+    """Everything element by element, rows, windows, recurrences, labellings; optimisers on so many
+    weights."""
     for x in IMAGES:
         yield from of_images(x)
     for x in (IMAGES[0], *ROWS):
@@ -56,6 +57,8 @@ def others(weights: int = 11_172_810) -> Iterator[Call]:
         for name in ("softmax", "log_softmax"):
             yield call(name, (x,), x=x, axis=1)
             yield call(f"{name}_grad", (x,), dy=x, y=x, axis=1)
+    for samples, hidden in ((32, 128), (128, 256)):
+        yield from of_recurrences(28, samples, hidden)
     for steps, signs, labels in ((32, 11, 10), (128, 80, 20)):
         yield from of_labellings(steps, 64, signs, labels)
     yield from of_optimisers(ArrayOf((weights,)))
@@ -111,6 +114,13 @@ def of_layer_norm(x: ArrayOf) -> Iterator[Call]:
     yield call("layer_norm", (x, statistic, statistic), x=x, weight=one, bias=one, eps=1e-5)
     yield call("layer_norm_grad", (x, one, one), dy=x, x=x, weight=one, mean=statistic,
                rstd=statistic)  # fmt: skip
+
+
+def of_recurrences(steps: int, samples: int, hidden: int) -> Iterator[Call]:
+    """The simple recurrence."""
+    x, h, w = (ArrayOf((*axes, hidden)) for axes in ((steps, samples), (samples,), (hidden,)))
+    yield call("rnn", (x,), x=x, h=h, w=w, nonlinearity="tanh")
+    yield call("rnn_grad", (x, h), dy=x, y=x, w=w, nonlinearity="tanh")
 
 
 def of_labellings(steps: int, samples: int, signs: int, labels: int) -> Iterator[Call]:

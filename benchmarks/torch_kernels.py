@@ -357,6 +357,26 @@ def ctc(case: Case, log_probs: Tensor) -> Tensor:
     return F.ctc_loss(log_probs, *(case[n] for n in names), **options)
 
 
+def recurrence(x: Tensor, h: Tensor, w: Tensor) -> Tensor:
+    """The steps, one after the other: PyTorch's own multiplies the input as well."""
+    states = []
+    for step in x:
+        h = torch.tanh(torch.addmm(step, h, w.T))
+        states.append(h)
+    return torch.stack(states)
+
+
+@op("rnn")
+def rnn(case: Case) -> Step:
+    return lambda: recurrence(case["x"], case["h"], case["w"])
+
+
+@op("rnn_grad")
+def rnn_grad(case: Case) -> Step:
+    x, h = wanting(torch.randn_like(case["y"]), torch.zeros_like(case["y"][0]))
+    return gradient(recurrence(x, h, case["w"]), [x, h], case["dy"])
+
+
 @op("ctc_loss")
 def ctc_loss(case: Case) -> Step:
     return lambda: ctc(case, case["log_probs"])

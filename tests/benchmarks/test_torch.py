@@ -33,7 +33,7 @@ SAME = (
 SAME_OF_OTHERS = (  # ctc_loss_grad is not: PyTorch's has log_softmax's part in it
     "mul", "mul_grad", "relu_bias_grad", "avg_pool2d", "avg_pool2d_grad", "batch_norm_inference",
     "layer_norm", "layer_norm_grad", "dropout", "softmax", "softmax_grad", "log_softmax",
-    "log_softmax_grad", "ctc_loss",
+    "log_softmax_grad", "rnn", "ctc_loss",
 )  # fmt: skip
 DEPTHWISE = replace(WORKS["efficientnet-b0"], batch=2)
 

@@ -402,7 +402,13 @@ def a_recurrence(draw: Draw, gates: int) -> Arguments:
 
 @cases(RECURRENT)
 def rnn(draw: Draw) -> Arguments:
-    return [*a_recurrence(draw, 1), draw.choice(["tanh", "relu"])]
+    """Also as many numbers as kernels of their own are for."""
+    arrays = a_recurrence(draw, 1)
+    if draw.flag():
+        t, n, hidden = draw.integer(1, 4), draw.choice([33, 101]), draw.choice([31, 64, 100])
+        w = draw.normal(hidden, hidden) / np.sqrt(hidden)
+        arrays = [draw.normal(t, n, hidden), draw.normal(n, hidden), w]
+    return [*arrays, draw.choice(["tanh", "relu"])]
 
 
 @cases(RECURRENT)
@@ -680,7 +686,8 @@ def test_channels_that_fill_no_vector(backend_name: str, channels: int) -> None:
     pooled, kept = draw.normal(*reference.avg_pool2d(x, *average).shape), draw.flag()
     norm = [draw.normal(c) for _ in range(2)] + [draw.normal(*x.shape), True, 1e-5]
     statistics = [one, *(f(x, axis=(0, 1, 2)) for f in (np.mean, np.var))]
-    gradient = [draw.normal(*x.shape) + 1 + x, x, draw.normal(*x.shape), *statistics, True, 1e-5]
+    rectified = [draw.normal(*x.shape), one, one, *statistics[1:], True, 1e-5]
+    gradient = [draw.normal(*x.shape) + 1 + x, x, *rectified]
     calls = [
         ("avg_pool2d", [x, *average]),
         ("avg_pool2d_grad", [pooled, x.shape, *average]),

@@ -16,6 +16,7 @@ from tinynn.kernels import (
     cpu_norm,
     cpu_optim,
     cpu_pool,
+    cpu_rnn,
     cpu_softmax,
 )
 from tinynn.kernels.threads import take_threads_from_blas
@@ -63,6 +64,8 @@ KERNELS: dict[str, Any] = {
     "log_softmax_grad": cpu_softmax.log_softmax_grad,
     "label_cross_entropy": cpu_softmax.label_cross_entropy,
     "label_cross_entropy_grad": cpu_softmax.label_cross_entropy_grad,
+    "rnn": cpu_rnn.rnn,
+    "rnn_grad": cpu_rnn.rnn_grad,
     "ctc_loss": cpu_ctc.ctc_loss,
     "ctc_loss_grad": cpu_ctc.ctc_loss_grad,
     "update_sgd": cpu_optim.update_sgd,

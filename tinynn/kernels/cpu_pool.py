@@ -122,11 +122,12 @@ class Windows:
 
     def backward(self, spread: Pixels, collect: Pixels, **arrays: Array) -> Array:
         """dx by the first loop where each input is under one window, by the second elsewhere."""
+        dx = empty(self.x_shape)
         if not self.disjoint:
-            dx = empty(self.x_shape)
             self.run(collect, self.of_inputs, self.pixels["x"], {**arrays, "dx": dx})
             return dx
-        dx = (np.empty if self.cover else np.zeros)(self.x_shape, np.float32)
+        if not self.cover:
+            dx[...] = 0
         self.run(spread, self.of_outputs, self.pixels["y"], {**arrays, "dx": dx})
         return dx
 
