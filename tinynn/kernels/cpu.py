@@ -66,6 +66,7 @@ KERNELS: dict[str, Any] = {
     "label_cross_entropy_grad": cpu_softmax.label_cross_entropy_grad,
     "rnn": cpu_rnn.rnn,
     "rnn_grad": cpu_rnn.rnn_grad,
+    "mean_over_labels": cpu_softmax.mean_over_labels,
     "ctc_loss": cpu_ctc.ctc_loss,
     "ctc_loss_grad": cpu_ctc.ctc_loss_grad,
     "update_sgd": cpu_optim.update_sgd,
