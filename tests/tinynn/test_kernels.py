@@ -161,7 +161,7 @@ def mul(draw: Draw) -> Arguments:
 
 @cases(ELEMENTWISE)  # in a sum of many pixels their errors cancel as they do
 def mul_grad(draw: Draw) -> Arguments:
-    a, b = mul(draw)
+    a, b = draw.choice([mul(draw), mul(draw), [draw.normal(), draw.choice([0.5, draw.normal()])]])
     dy = draw.normal(*np.shape(a * b))
     return [dy, b, a.shape] if np.ndim(b) == 0 or draw.flag() else [dy, a, b.shape]
 

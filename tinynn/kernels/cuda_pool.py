@@ -117,10 +117,10 @@ def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
 def mul_grad(dy: Array, other: Array, shape: tuple[int, ...]) -> Array:
     """Drop-in for reference.mul_grad where a factor (N, 1, 1, C) scales the channels of images, as
     squeeze-and-excitation does: the products are summed as they are made."""
-    n, c = dy.shape[0], dy.shape[-1]
-    if shape != (n, 1, 1, c) or getattr(other, "shape", ()) != dy.shape:
+    same = dy.ndim == 4 and getattr(other, "shape", ()) == dy.shape
+    if not same or shape != (len(dy), 1, 1, dy.shape[-1]):
         return reference.mul_grad(dy, other, shape)
     total = namespace(dy).empty(shape, dy.dtype)
-    sizes = int32(total.size), int32(dy.size // total.size), int32(c)
+    sizes = int32(total.size), int32(dy.size // total.size), int32(dy.shape[-1])
     per_element(FILE, "sum_products", total.size, dy, other, total, *sizes)
     return total
