@@ -57,7 +57,7 @@ def load_plain() -> Backend:
 
 tinynn.backend._LOADERS |= {"plain": load_plain, "double": load_double, "emulated": load_emulated}
 set_float32_matmul_precision("highest")  # what tolerances are for
-BACKENDS: list[Any] = ["reference", "numpy", "plain", "double"]
+BACKENDS: list[Any] = ["reference", "numpy", "plain", "double", "emulated"]
 DEVICES: list[Any] = ["emulated"]  # that compute by the CUDA kernels
 if importlib.util.find_spec("cupy"):
     for found in (BACKENDS, DEVICES):
@@ -79,10 +79,24 @@ def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each backend in turn, current during the test."""
     try:
         get_backend(request.param)
-    except ImportError as error:  # CuPy without a GPU
+    except ImportError as error:  # CuPy without a GPU, no compiler
         pytest.skip(str(error))
     with use_backend(request.param) as backend:
         yield backend
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave tests of many numbers out where an emulator would compute them."""
+    items[:] = [
+        item
+        for item in items
+        if not (item.get_closest_marker("many_numbers") and "emulated" in parameters_of(item))
+    ]
+
+
+def parameters_of(item: pytest.Item) -> list[Any]:
+    """What a test is parametrised with."""
+    return list(item.callspec.params.values()) if hasattr(item, "callspec") else []
 
 
 class HypothesisDraw(Draw):

@@ -749,6 +749,7 @@ def assert_adjoint(dtype: str, size: Any, *products: float) -> None:
         assert abs(product - products[0]) <= ADJOINT[dtype] * max(1.0, size)
 
 
+@pytest.mark.many_numbers
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @given(data=st.data())
 @settings(max_examples=12)
@@ -889,7 +890,7 @@ def check_bias_gradients(backend: Backend, rows: int) -> None:
         np.testing.assert_array_equal(backend.to_numpy(a), backend.to_numpy(b))
 
 
-@pytest.mark.parametrize("samples", [3, 64])
+@pytest.mark.parametrize("samples", [3, pytest.param(64, marks=pytest.mark.many_numbers)])
 def test_results_go_where_out_says(backend: Backend, samples: int) -> None:
     """Both ways of adding up weight gradients, into memory that holds something else."""
     rng = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from tinynn import nn, optim
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinynn[torch]'")
 
-pytestmark = pytest.mark.torch
+pytestmark = [pytest.mark.torch, pytest.mark.many_numbers]
 
 # Relative error of all numbers together, in the 2-norm.
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}
