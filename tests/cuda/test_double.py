@@ -13,6 +13,7 @@ from stream_double import MemoryPool, Stream, StreamError, forbid, permit
 
 import hwr.data
 import tinynn as tn
+from hwr import checkpoint
 from hwr.data import Loader, Normalize
 from hwr.data.augment import PRESETS
 from hwr.data.device_loader import DeviceLoader
@@ -21,8 +22,9 @@ from hwr.interrupts import Interrupted
 from hwr.machine import machine
 from hwr.options import configure, parser
 from hwr.run import Run, prepare
-from hwr.train import end_epoch, fit, train_step
+from hwr.train import READ_LOSS_EVERY, end_epoch, fit, train_step
 from tinynn.backend import get_backend
+from tinynn.capture import KEPT
 
 
 def an_array(*shape: int) -> Any:
@@ -226,10 +228,17 @@ def test_training_captured_is_training(tmp_path: Path, device: str) -> None:
             folder = tmp_path / str(len(how))
             folder.mkdir()
             assert fit(run, folder, Interrupted(), save_every=1e9)
-            states.append((run.mean_loss, run.correct, run.model.state_dict()))
-    assert states[0][:2] == states[1][:2]
-    for name, expected in states[1][2].items():
-        np.testing.assert_array_equal(states[0][2][name], expected, err_msg=name)
+            (figures,) = checkpoint.metrics(folder)
+            means = figures["train_loss"], figures["train_accuracy"]  # read steps later
+            states.append((means, run.model.state_dict()))
+    assert states[0][0] == states[1][0]
+    assert np.isfinite(states[0][0]).all()
+    for name, expected in states[1][1].items():
+        np.testing.assert_array_equal(states[0][1][name], expected, err_msg=name)
+
+
+def test_losses_are_read_while_they_are_kept() -> None:
+    assert READ_LOSS_EVERY < KEPT
 
 
 def test_the_paper_s_network_learns_the_same_from_the_cuda_kernels(device: str) -> None:
