@@ -120,7 +120,6 @@ class Recording:
         self.inputs = [backend.asarray(array_of(x)).copy() for x in inputs]
         xp.get_default_memory_pool().free_all_blocks()  # what the warm-up used
         self.stream = xp.cuda.Stream(non_blocking=True)
-        self.stream.wait_event(xp.cuda.get_current_stream().record())
         with self.stream, xp.cuda.using_allocator(self.pool.malloc), recorded_actions() as actions:
             self.stream.begin_capture()
             try:

@@ -22,7 +22,7 @@ from typing import Any
 
 import emulator
 import numpy as np
-from stream_double import MemoryPool, StreamError, allocated, change, compute, cuda, doing
+from stream_double import MemoryPool, StreamError, allocated, change, compute, cuda, doing, use
 
 __all__ = ["cuda"]
 
@@ -59,6 +59,12 @@ def _compute(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     return compute(_wrap, function, *map(_host, args), **options)
 
 
+def _read(array: ndarray, what: str) -> None:
+    """The host waits for an array."""
+    doing("waiting", what)
+    use(array.host)
+
+
 class ndarray:  # noqa: N801  # its name in CuPy
     """An array of the device. `host` is what it wraps: for this file and the tests alone."""
 
@@ -93,17 +99,17 @@ class ndarray:  # noqa: N801  # its name in CuPy
     # what waits for the device
     def get(self) -> np.ndarray:
         """A copy on the host."""
-        doing("waiting", "get()")
+        _read(self, "get()")
         return self.host.copy()
 
     def item(self) -> Any:
         """The one element, on the host."""
-        doing("waiting", "item()")
+        _read(self, "item()")
         return self.host.item()
 
     def tolist(self) -> Any:
         """The elements, on the host."""
-        doing("waiting", "tolist()")
+        _read(self, "tolist()")
         return self.host.tolist()
 
     def __float__(self) -> float:
@@ -116,7 +122,7 @@ class ndarray:  # noqa: N801  # its name in CuPy
         return bool(self.item())
 
     def __repr__(self) -> str:
-        doing("waiting", "repr()")
+        _read(self, "repr()")
         return f"device{self.host!r}"
 
     # elements
@@ -285,7 +291,9 @@ def array(values: Any, dtype: Any = None, copy: bool = True, order: str = "K") -
     if isinstance(values, ndarray):
         return _compute(np.array, values, dtype, copy=copy or None, order=order)
     doing("copying", "array()")
-    return ndarray(np.array(values, dtype, order=order))
+    made = ndarray(np.array(values, dtype, order=order))
+    use(made.host)
+    return made
 
 
 def asarray(values: Any, dtype: Any = None) -> ndarray:
@@ -361,5 +369,6 @@ class RawKernel:
             given.append(_host(a))
         library = emulator.compile_source(self.module.code, self.module.options)
         ones = (1, 1, 1)
-        sizes = (*grid, *ones)[:3], (*block, *ones)[:3]
-        change(emulator.launch, library, self.name, *sizes, given, shared_mem)
+        launch = library, self.name, (*grid, *ones)[:3], (*block, *ones)[:3], given, shared_mem
+        emulator.check(*launch)  # now, if it is recorded to be launched later
+        change(emulator.launch, *launch)

@@ -123,11 +123,7 @@ def launch(
     for what `emulator.h` lists.
     """
     seed = next(_seeds) if seed is None else seed
-    expected = library.emulated_parameters(kernel.encode()).decode().split()
-    given = [a.dtype.name + ("*" if isinstance(a, np.ndarray) else "") for a in arguments]
-    if expected != given:
-        raise KernelError(f"{kernel} takes {expected}, it was given {given}")
-    check_size(kernel, grid, block, shared)
+    check(library, kernel, grid, block, arguments, shared)
     pointers = (ctypes.c_void_p * len(arguments))()
     with ExitStack() as stack:
         copies: dict[int, int] = {}  # an array given twice stays one array
@@ -149,8 +145,19 @@ def launch(
             raise KernelError(f"{kernel}: {problem.decode()}")
 
 
-def check_size(kernel: str, grid: Sequence[int], block: Sequence[int], shared: int) -> None:
-    """KernelError for a launch of a size that no GPU takes."""
+def check(
+    library: ctypes.CDLL,
+    kernel: str,
+    grid: Sequence[int],
+    block: Sequence[int],
+    arguments: Sequence[Any],
+    shared: int,
+) -> None:
+    """KernelError for arguments of other types than the kernel's, or a size that no GPU takes."""
+    expected = library.emulated_parameters(kernel.encode()).decode().split()
+    given = [a.dtype.name + ("*" if isinstance(a, np.ndarray) else "") for a in arguments]
+    if expected != given:
+        raise KernelError(f"{kernel} takes {expected}, it was given {given}")
     threads = block[0] * block[1] * block[2]
     fits = (
         1 <= threads <= MOST_THREADS

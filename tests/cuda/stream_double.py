@@ -4,13 +4,17 @@ While a stream is recorded nothing is computed: a result holds NaN, an array tha
 keeps what it holds, and what waits for the device, copies from the host or calls cuBLAS raises. A
 launch of the graph computes all. Afterwards what the step allocated and nobody holds is NaN again,
 for the next launch, or another graph of that pool, writes there.
+
+Streams compute at once, yet one that uses memory which another has used, without waiting for an
+event of it, raises. (That the host has waited counts for nothing: none of the engine relies on it.)
 """
 
 from __future__ import annotations
 
+import itertools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, Token
 from functools import partial
 from types import SimpleNamespace
@@ -104,6 +108,26 @@ def using_allocator(allocator: Callable[[int], Any]) -> Iterator[None]:
         _pool.reset(token)
 
 
+Event = weakref.WeakKeyDictionary["Stream", int]  # the time in each stream that it stands for
+_times = itertools.count(1)
+_uses: dict[int, tuple[weakref.ref[np.ndarray], weakref.ref[Stream], int]] = {}  # the last
+
+
+def use(host: np.ndarray) -> None:
+    """The present stream reads or writes an array. StreamError if another did, and may do so yet.
+
+    Whether it reads or writes is one to a kernel's pointers, and so it is here.
+    """
+    while isinstance(host.base, np.ndarray):
+        host = host.base
+    memory, stream, time = _uses.get(id(host), (None, None, 0))
+    before, now = stream and stream(), _stream.get()
+    is_other = memory and memory() is host and before not in (None, now)
+    if is_other and now.seen.get(before, 0) < time:
+        raise StreamError("a stream uses what another may still write: wait for an event of it")
+    _uses[id(host)] = weakref.ref(host), weakref.ref(now), next(_times)
+
+
 class Graph:
     """The work of a recorded stream, and the arrays that it allocated."""
 
@@ -123,7 +147,7 @@ class Graph:
         """Compute everything."""
         if self.pool() is None:
             raise StreamError("the graph's memory went back with its pool")
-        with np.errstate(all="ignore"):
+        with stream or _stream.get(), np.errstate(all="ignore"):
             for work in self.work:
                 work()
         for host, wrapper in self.allocated:
@@ -137,6 +161,7 @@ class Stream:
     def __init__(self, non_blocking: bool = False):
         self.tokens: list[Token[Any]] = []
         self.streams: list[Token[Any]] = []
+        self.seen: Event = weakref.WeakKeyDictionary()  # up to when it has waited for others
 
     def __enter__(self) -> Stream:
         self.streams.append(_stream.set(self))
@@ -160,12 +185,14 @@ class Stream:
             variable.reset(token)
         return self.graph
 
-    def record(self) -> object:
-        """An event: what was queued so far."""
-        return object()
+    def record(self) -> Event:
+        """An event: what was queued so far, and what that waited for."""
+        return weakref.WeakKeyDictionary({**self.seen, self: next(_times)})
 
-    def wait_event(self, event: object) -> None:
-        """What is queued from now on waits for an event. (The double computes in order anyway.)"""
+    def wait_event(self, event: Event) -> None:
+        """What is queued from now on waits for an event."""
+        for stream, time in event.items():
+            self.seen[stream] = max(time, self.seen.get(stream, 0))
 
 
 class Device:
@@ -200,30 +227,42 @@ def poison(host: np.ndarray) -> None:
 
 def change(function: Callable[..., Any], *args: Any, **options: Any) -> None:
     """Call what writes into arrays, now or at each launch of the graph that is recorded."""
-    graph = _graph.get()
+    graph, work = _graph.get(), partial(in_turn, function, *args, **options)
     if graph is None:
-        function(*args, **options)
+        work()
     else:
-        graph.work.append(partial(function, *args, **options))
+        graph.work.append(work)
+
+
+def in_turn(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Call what uses arrays, in the present stream."""
+    for array in arrays_in([*args, *options.values()]):
+        use(array)
+    return function(*args, **options)
 
 
 def compute(wrap: Callable[[Any], Any], function: Callable[..., Any], *args: Any, **options: Any):
     """What a function of NumPy returns, wrapped: computed now or at each launch. A view of what it
     is given is no work."""
     graph = _graph.get()
-    if graph is None:
-        return wrap(function(*args, **options))
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore") if graph else nullcontext():
         result = function(*args, **options)
     several = isinstance(result, (list, tuple))
     hosts = [np.asarray(r) for r in (result if several else [result])]
-    given = [a for a in flat(args) if isinstance(a, np.ndarray)]
+    given = list(arrays_in([*args, *options.values()]))
+    is_view = any(np.may_share_memory(host, a) for host in hosts for a in given)
+    if graph is None:
+        if not is_view:
+            for array in [*given, *hosts]:
+                use(array)
+        return wrap(result)
     wrapped = [wrap(host) for host in hosts]
-    if not any(np.may_share_memory(host, a) for host in hosts for a in given):
+    if not is_view:
 
         def again() -> None:
-            new = function(*args, **options)
+            new = in_turn(function, *args, **options)
             for host, values in zip(hosts, new if several else [new]):
+                use(host)
                 host[...] = values
 
         graph.work.append(again)
@@ -241,10 +280,10 @@ def allocated(array: Any) -> Any:
     return array
 
 
-def flat(values: Sequence[Any]) -> Iterator[Any]:
-    """All values, those in lists and tuples too."""
+def arrays_in(values: Iterable[Any]) -> Iterator[np.ndarray]:
+    """All arrays among values, those in lists and tuples too."""
     for value in values:
         if isinstance(value, (list, tuple)):
-            yield from flat(value)
-        else:
+            yield from arrays_in(value)
+        elif isinstance(value, np.ndarray):
             yield value

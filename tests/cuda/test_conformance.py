@@ -67,7 +67,7 @@ def test_a_part_of_cuda_takes_these(name: str, taken: str) -> None:
 def test_nothing_else_is_offered() -> None:
     tested = {name for name, _ in FUNCTIONS} | {"ndarray", "add", "random", "cuda", "RawKernel"}
     constants = {"float32", "float64", "int64", "uint8", "newaxis", "inf", "pi"}
-    internal = {"allocated", "change", "compute", "doing", "MemoryPool", "StreamError"}
+    internal = {"allocated", "change", "compute", "doing", "use", "MemoryPool", "StreamError"}
     internal |= {"FUNCTIONS", "METHODS", "PLAIN", "math", "operator", "emulator", "np"}
     internal |= {"annotations", "Any", "Callable", "Iterator", "SimpleNamespace"}
     offered = {name for name in vars(cupy_double) if not name.startswith("_")} - internal

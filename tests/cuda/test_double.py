@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import cupy_double as xp
+import emulator
 import numpy as np
 import pytest
 from stream_double import MemoryPool, Stream, StreamError, forbid, permit
@@ -141,6 +142,49 @@ def test_a_graph_needs_a_pool_and_a_stream_of_its_own() -> None:
     gc.collect()
     with pytest.raises(StreamError, match="memory went back"):
         stream.graph.launch()
+
+
+@pytest.mark.parametrize("how", ["write", "read", "launch"])
+def test_a_stream_waits_for_another_before_it_uses_its_memory(how: str) -> None:
+    a, pool = an_array(3), MemoryPool()
+    with recorded(pool) as stream:
+        a += 1
+    used: dict[str, Callable[[], Any]] = {
+        "write": lambda: a.fill(0),
+        "read": lambda: a[1:] + 1,
+        "launch": stream.graph.launch,
+    }
+    with stream, pytest.raises(StreamError, match="wait for an event"):
+        used[how]()
+    third = Stream(non_blocking=True)
+    third.wait_event(xp.cuda.get_current_stream().record())
+    stream.wait_event(third.record())  # and for what that has waited for
+    with stream:
+        used[how]()
+        early = stream.record()
+        used[how]()
+    xp.cuda.get_current_stream().wait_event(early)
+    with pytest.raises(StreamError, match="wait for an event"):
+        a.get()
+    xp.cuda.get_current_stream().wait_event(stream.record())
+    a.get()
+
+
+def test_a_view_is_no_work_of_a_stream() -> None:
+    a = an_array(2, 3)
+    with Stream(non_blocking=True):
+        assert a[0].reshape(3, 1).T.shape == (1, 3)
+
+
+@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
+@pytest.mark.parametrize(
+    ("grid", "n", "told"), [((1,), np.int64(3), "takes"), ((0,), np.int32(3), "no GPU takes")]
+)
+def test_a_launch_is_checked_when_it_is_recorded(grid: Any, n: Any, told: str) -> None:
+    code = 'extern "C" __global__ void clear(float* x, int n) { x[0] = n; }'
+    clear = xp.RawModule(code='#include "emulator.h"\n' + code).get_function("clear")
+    with recorded(MemoryPool()), pytest.raises(emulator.KernelError, match=told):
+        clear(grid, (1,), (xp.zeros(3, np.float32), n))
 
 
 def test_keywords_that_cupy_lacks_are_refused() -> None:
