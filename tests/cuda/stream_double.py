@@ -209,9 +209,8 @@ def properties(device: int) -> dict[str, bytes]:
 NULL = Stream()
 _stream: ContextVar[Stream] = ContextVar("stream", default=NULL)
 cuda = SimpleNamespace(
-    Stream=Stream, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
-    using_allocator=using_allocator, get_current_stream=_stream.get,
-    Device=Device,
+    Stream=Stream, Graph=Graph, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
+    using_allocator=using_allocator, get_current_stream=_stream.get, Device=Device,
     runtime=SimpleNamespace(CUDARuntimeError=StreamError, getDeviceProperties=properties),
     compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
 )  # fmt: skip

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from tinynn.kernels.cuda_conv import TF32, TILES, definitions
+from tinynn.kernels.cuda_conv import FLOAT32, TF32, TILES, definitions
 from tinynn.kernels.cuda_launch import SOURCES, source
 
 Finished = subprocess.CompletedProcess[str]
 NVCC = shutil.which("nvcc")
 CONVOLUTIONS = [definitions(tile, 4) for tiles in TILES.values() for tile in tiles]
-CONVOLUTIONS += [definitions(tile, 1) for tile in TILES[TF32]]
+CONVOLUTIONS += [definitions(tile, 1) for tile in (*TILES[FLOAT32], *TILES[TF32])]
 
 
 def builds() -> list[tuple[str, tuple[str, ...]]]:
