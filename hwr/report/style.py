@@ -12,7 +12,7 @@ from hwr.errors import UserError
 OURS, THEIRS, FLOOR, GUIDE = "#1f6f8b", "#e07b39", "#3a3a3a", "#9a9a9a"
 GRID = "#e8e8e8"
 DPI = 130
-INSTALL = "pip install 'tinynn[plot]'"
+INSTALL = "pip install '.[plot]'"
 
 
 def installed() -> bool:

@@ -20,7 +20,7 @@ GRID: dict[str, dict[str, list[float]]] = {
 FOLDS = 3
 SEARCHED = 3000  # features at most that C and gamma are chosen by
 SEED = 0  # of the choice of those, and of the folds
-INSTALL = "pip install 'tinynn[svm]'"
+INSTALL = "pip install '.[svm]'"
 
 
 def possible() -> bool:

@@ -233,7 +233,7 @@ def run_folder(cli: Callable[..., Any], digits: Path) -> Path:
 
 
 def test_the_command_writes_a_page(cli: Callable[..., Any], run_folder: Path) -> None:
-    pytest.importorskip("matplotlib", reason="draws: pip install 'tinynn[plot]'")
+    pytest.importorskip("matplotlib", reason="draws: pip install '.[plot]'")
     result = cli("inspect.__main__", run_folder, "--image", 5)
     assert result.code == 0, result.err
     assert "weights (61 %) never receive a gradient" in result.out  # at this width
@@ -256,7 +256,7 @@ def test_without_matplotlib_the_numbers_are_written(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = cli("inspect.__main__", run_folder, "--output-dir", "page")
     assert result.code == 0
-    assert "pip install 'tinynn[plot]'" in result.err
+    assert "pip install '.[plot]'" in result.err
     assert sorted(p.name for p in Path("page").iterdir()) == [
         "inside.html",
         "inside.json",
@@ -295,7 +295,7 @@ def compared(cli: Callable[..., Any], digits: Path, *more: object) -> dict[str, 
 
 
 def test_plain_and_residual_networks_train_alike(cli: Callable[..., Any], digits: Path) -> None:
-    pytest.importorskip("matplotlib", reason="draws: pip install 'tinynn[plot]'")
+    pytest.importorskip("matplotlib", reason="draws: pip install '.[plot]'")
     values = compared(cli, digits, "--depth", 34, 18, "--steps", 3, "--train-size", 20)
     networks = {each["name"]: each for each in values["networks"]}
     assert list(networks) == ["plain18", "resnet18", "plain34", "resnet34"]

@@ -88,7 +88,7 @@ def test_without_matplotlib_the_numbers_are_written(
     folder = train("run", "--model", "mlp", "--width", 8)
     run = cli(REPORT, folder, "--output-dir", "page", "--weights", "best", "--split", "train")
     assert run.code == 0, run.err
-    line = "no pictures: matplotlib is not installed; pip install 'tinynn[plot]'"
+    line = "no pictures: matplotlib is not installed; pip install '.[plot]'"
     assert line in run.err.splitlines()
     assert sorted(p.name for p in Path("page").iterdir()) == [
         "report.html",
@@ -97,7 +97,7 @@ def test_without_matplotlib_the_numbers_are_written(
     ]
     values = report_of(Path("page"))
     assert (values["weights"], values["split"], values["total"]) == ("best", "train", 400)
-    assert "pip install 'tinynn[plot]'" in Path("page/report.md").read_text()
+    assert "pip install '.[plot]'" in Path("page/report.md").read_text()
     assert not (folder / "report").exists()
 
 

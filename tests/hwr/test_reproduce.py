@@ -358,7 +358,7 @@ def test_svms_need_scikit_learn_before_anything_is_trained(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     refused = reproduce("small")
     assert refused.code == 2
-    assert "pip install 'tinynn[svm]'" in refused.err
+    assert "pip install '.[svm]'" in refused.err
     assert not (ROOT / "trials").exists()
 
 
@@ -372,7 +372,7 @@ def test_all_leaves_out_what_scikit_learn_is_missing_for(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     done = reproduce("--all")
     assert done.code == 0, done.err
-    assert done.out.endswith("not installed: hybrid; pip install 'tinynn[svm]'\n")
+    assert done.out.endswith("not installed: hybrid; pip install '.[svm]'\n")
     assert (ROOT / "small" / "index.md").exists()
     assert not (ROOT / "hybrid").exists()
 

@@ -193,7 +193,7 @@ def test_without_scikit_learn_it_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     done = cli("svm.__main__", trained)
     assert done.code == 2
-    assert "scikit-learn, which is not installed; pip install 'tinynn[svm]'" in done.err
+    assert "scikit-learn, which is not installed; pip install '.[svm]'" in done.err
 
 
 def test_runs_that_cannot_have_machines_are_refused(cli: Cli, digits: Path, trained: Path) -> None:

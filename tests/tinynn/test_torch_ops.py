@@ -19,7 +19,7 @@ import pytest
 import tinynn as tn
 from tinynn import functional as F
 
-torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinynn[torch]'")
+torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install '.[torch]'")
 TF = torch.nn.functional
 
 pytestmark = pytest.mark.torch

@@ -19,7 +19,7 @@ from hwr import models
 from tinynn import functional as F
 from tinynn import nn, optim
 
-torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinynn[torch]'")
+torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install '.[torch]'")
 
 pytestmark = [pytest.mark.torch, pytest.mark.many_numbers]
 
