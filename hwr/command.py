@@ -12,7 +12,7 @@ import tinynn as tn
 from hwr.data.augment import PRESETS, Augment
 from hwr.errors import UserError, unknown_name
 from tinynn.backend import backend_names, get_backend
-from tinynn.kernels.cuda_launch import CompileError
+from tinynn.kernels.cuda_launch import CompileError, allow_reference
 
 
 def run(program: str, main: Callable[[], int]) -> None:
@@ -86,8 +86,22 @@ def augmentation(text: str) -> Augment | None:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def check_backend(name: str) -> None:
-    """UserError, with what to install, for a backend that is unknown or not installed."""
+def add_allow_reference(p: argparse.ArgumentParser) -> None:
+    """The option that `check_backend` obeys."""
+    p.add_argument(
+        "--allow-reference",
+        action="store_true",
+        help="where a CUDA kernel cannot be compiled, let slower array code do its work",
+    )
+
+
+def check_backend(name: str, allowed: bool = False) -> None:
+    """UserError, with what to install, for a backend that is unknown or not installed.
+
+    `allowed`: whether the reference may do the work of kernels that cannot be compiled.
+    """
+    if allowed:
+        allow_reference()
     if name not in backend_names():
         raise unknown_name("backend", name, backend_names())
     try:

@@ -220,6 +220,7 @@ def add_run_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--weights", default="last", help="which checkpoint: last, best or epoch-N")
     p.add_argument("--split", choices=["test", "train"], default="test", help="which images")
     p.add_argument("--backend", help="numpy, reference or cupy; the run's own if not given")
+    command.add_allow_reference(p)
     p.add_argument("--data-dir", help="folder of the data; the run's own if not given")
     p.add_argument("--threads", type=command.count(1), metavar="N",
                    help="threads the kernels use; the run's own if not given")  # fmt: skip
@@ -231,7 +232,7 @@ def opened(folder: Path, args: argparse.Namespace) -> Iterator[tuple[Config, Mod
     """A run as `add_run_options` say; within the block its backend is the current one."""
     config = read_config(folder)
     backend = args.backend or config.backend
-    command.check_backend(backend)
+    command.check_backend(backend, args.allow_reference)
     own = min(config.threads, usable_cpus())  # as in training, for the same bits
     command.set_threads(args.threads or own)
     with tn.use_backend(backend):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hwr import checkpoint
-from hwr.command import AUGMENT_HELP, augmentation, count, number
+from hwr.command import AUGMENT_HELP, add_allow_reference, augmentation, count, number
 from hwr.config import OPTIMIZERS, SCHEDULES, Config
 from hwr.data import datasets
 from hwr.errors import UserError
@@ -121,11 +121,7 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="on a GPU multiply in bf16; sums, weights and the loss stay float32",
     )
-    p.add_argument(
-        "--allow-reference",
-        action="store_true",
-        help="where a CUDA kernel cannot be compiled, let slower array code do its work",
-    )
+    add_allow_reference(p)
     p.add_argument(
         "--no-capture",
         dest="capture",

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--backend", default="reference",
                    help=f"one of {', '.join(backend_names())}; numpy compiles kernels when first "
                    "used, which pays for many photographs or a large --model")  # fmt: skip
+    command.add_allow_reference(p)
     p.add_argument("--threads", metavar="N", type=command.count(1), default=usable_cpus(),
                    help="threads the kernels use")  # fmt: skip
     return p
@@ -58,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read each photograph and report; 0 also if there are no digits in it."""
     args = parser().parse_args(argv)
-    command.check_backend(args.backend)
+    command.check_backend(args.backend, args.allow_reference)
     command.set_threads(args.threads)
     from hwr.vision.photograph import find_photographs, require_cv2
 

@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--output-dir", metavar="DIR", type=Path, default=ROOT, help="of all results")
     p.add_argument("--backend", metavar="NAME", default="numpy", help=", ".join(backend_names()))
+    command.add_allow_reference(p)
     p.add_argument(
         "--threads", metavar="N", type=command.count(1), default=usable_cpus(), help="of kernels"
     )
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(
             f"name a table ({', '.join(tables.names())}), or give --all, --list or --report"
         )
-    command.check_backend(args.backend)
+    command.check_backend(args.backend, args.allow_reference)
     command.set_threads(args.threads)
     if args.list:
         return list_tables(args)

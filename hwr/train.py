@@ -28,7 +28,6 @@ from hwr.run import Diverged, Run, prepare
 from hwr.statistics import describe_accuracy
 from hwr.tasks import Result
 from tinynn.backend import Array
-from tinynn.kernels.cuda_launch import allow_reference
 
 READ_LOSS_EVERY = 10  # steps; reading it more often would make a GPU wait
 
@@ -157,14 +156,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return list_recipes()
     found = resumed(typed) if "resume" in typed else None
     config = found[1] if found else configure(typed)
-    command.check_backend(config.backend)
+    command.check_backend(config.backend, "allow_reference" in typed)
     if typed.get("amp") and not tn.get_backend(config.backend).has_device:
         raise UserError(
             f"--amp is for a GPU, and backend {config.backend} computes in float32 on the CPU; "
             "leave it out, or choose --backend cupy"
         )
     command.set_threads(config.threads)
-    allow_reference("allow_reference" in typed)
     with tn.use_backend(config.backend), precision(config):
         run = prepare(config)
         if typed.get("dry_run"):

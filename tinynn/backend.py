@@ -34,6 +34,7 @@ from tinynn.kernels import (  # noqa: F401  # fill the table
 from tinynn.kernels.threads import ForkSafeLock
 
 Array = Any
+CAPABILITY = 8  # of a GPU that the CUDA kernels are for: asynchronous copies, TF32 and bf16
 
 
 class Backend:
@@ -176,12 +177,13 @@ def _load_cupy() -> Backend:
     except ImportError as error:
         found = "" if getattr(error, "name", None) == "cupy" else f"; the one here fails: {error}"
         raise ImportError(
-            "backend 'cupy' needs CuPy: pip install 'tinynn[cuda13]' (CUDA 13) or 'tinynn[cuda12]'"
-            f"{found}"
+            "backend 'cupy' needs CuPy: pip install '.[cuda13]' (CUDA 13) or '.[cuda12]', or "
+            f"choose --backend numpy{found}"
         ) from None
+    runtime = cupy.cuda.runtime
     try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
+        runtime.getDeviceCount()
+    except runtime.CUDARuntimeError as error:
         no_device = "NoDevice" in str(error)
         lacks = "NVIDIA's driver, which finds no GPU" if no_device else "no driver that fits it"
         fix = "plug one in or make it visible" if no_device else "install or update NVIDIA's driver"
@@ -189,13 +191,20 @@ def _load_cupy() -> Backend:
             f"backend 'cupy' finds CuPy {cupy.__version__} and {lacks} ({error}); {fix}, or choose "
             "--backend numpy"
         ) from None
+    gpu = runtime.getDeviceProperties(cupy.cuda.Device().id)
+    if gpu["major"] < CAPABILITY:
+        raise ImportError(
+            f"backend 'cupy' finds the GPU {gpu['name'].decode()}, of compute capability "
+            f"{gpu['major']}.{gpu['minor']}; its kernels need {CAPABILITY}.0, which GPUs have from "
+            "the generation Ampere on: choose --backend numpy"
+        )
     try:
         cupy.cuda.nvrtc.getVersion()
     except RuntimeError as error:  # the library is looked for when it is first used
         raise ImportError(
             f"backend 'cupy' finds CuPy {cupy.__version__} and not NVRTC, which compiles its "
-            f"kernels ({str(error).splitlines()[0]}); pip install 'tinynn[cuda13]' brings it, or "
-            "'tinynn[cuda12]' for CUDA 12"
+            f"kernels ({str(error).splitlines()[0]}); pip install '.[cuda13]' brings it, or "
+            "'.[cuda12]' for CUDA 12; or choose --backend numpy"
         ) from None
     from tinynn.kernels import cuda
 

@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--refit", action="store_true", help="fit the SVMs again if they are there")
     p.add_argument("--backend", help="numpy, reference or cupy; the run's own if not given")
+    command.add_allow_reference(p)
     p.add_argument("--data-dir", help="folder of the data; the run's own if not given")
     p.add_argument("--threads", type=command.count(1), metavar="N",
                    help="threads the kernels use; the run's own if not given")  # fmt: skip

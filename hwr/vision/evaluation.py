@@ -206,7 +206,7 @@ def report_photos(args: argparse.Namespace) -> int:
     """What `hwr.evaluate --photos` does: read the folder and print the result, or all as JSON."""
     backend = args.backend or "numpy"
     threads = args.threads or usable_cpus()
-    command.check_backend(backend)
+    command.check_backend(backend, args.allow_reference)
     command.set_threads(threads)
     require_cv2().setNumThreads(threads)
     with tn.use_backend(backend):

@@ -69,4 +69,4 @@ def test_ratios_are_over_the_better_of_pytorch_s_formats() -> None:
 def test_without_cupy_it_says_what_to_install(bench: Callable[..., Any]) -> None:
     result = bench("step", "--backend", "cupy")
     assert result.code == 2
-    assert "backend 'cupy' needs CuPy: pip install 'tinynn[cuda13]'" in result.err
+    assert "backend 'cupy' needs CuPy: pip install '.[cuda13]'" in result.err

@@ -212,6 +212,7 @@ cuda = SimpleNamespace(
     Stream=Stream, Graph=Graph, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
     using_allocator=using_allocator, get_current_stream=_stream.get, Device=Device,
     runtime=SimpleNamespace(CUDARuntimeError=StreamError, getDeviceProperties=properties),
+    driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
     compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
 )  # fmt: skip
 

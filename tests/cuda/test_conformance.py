@@ -81,6 +81,7 @@ def test_nothing_else_is_offered() -> None:
 def test_errors_are_of_the_kinds_that_are_caught() -> None:
     assert issubclass(cupy.cuda.runtime.CUDARuntimeError, RuntimeError)
     assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
+    assert issubclass(cupy.cuda.driver.CUDADriverError, RuntimeError)
     assert issubclass(cupy.cuda.compiler.CompileException, Exception)
 
 

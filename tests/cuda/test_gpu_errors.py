@@ -1,5 +1,6 @@
 """What goes wrong on a GPU is told in words that say what to do. Runs cross from CPU to GPU."""
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from hwr import checkpoint, train
 from hwr.errors import UserError
 from hwr.estimate import STEPS, step_seconds
 from hwr.evaluate import evaluate
+from hwr.evaluate import parser as evaluate_options
 from hwr.options import configure, parser
 from hwr.run import Run, prepare
 from hwr.summary import dry_run
+from hwr.vision.evaluation import report_photos
 from tinynn.backend import get_backend
 from tinynn.capture import WARM_UP
 from tinynn.kernels import cuda_launch
@@ -35,15 +38,13 @@ def a_step(run: Run) -> None:
 
 
 @pytest.fixture
-def broken_source(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """activation.cu with an error in line 7."""
+def nothing_compiled() -> Iterator[None]:
+    """Every kernel is compiled anew."""
 
     def forget() -> None:
         cuda_launch.kernel.cache_clear()
         cuda_launch.module.cache_clear()
 
-    code = '#line 7 "activation.cu"\nextern "C" __global__ void silu(flaot* x) {}\n'
-    monkeypatch.setattr(cuda_launch, "source", lambda name: code)
     forget()
     yield
     cuda_launch.allow_reference(False)
@@ -51,10 +52,69 @@ def broken_source(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
-def test_a_kernel_that_does_not_compile_names_file_and_line(broken_source: None) -> None:
+def test_a_kernel_that_does_not_compile_names_file_and_line(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = '#line 7 "activation.cu"\nextern "C" __global__ void silu(flaot* x) {}\n'
+    monkeypatch.setattr(cuda_launch, "source", lambda name: code)
+    check_refusal(r".*activation\.cu:7.*")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["options", "evaluate", "predict", "reproduce", "report.__main__", "inspect.__main__",
+     "svm.__main__"],
+)  # fmt: skip
+def test_every_command_with_a_backend_offers_the_reference(name: str) -> None:
+    offered = importlib.import_module(f"hwr.{name}").parser().format_help()
+    assert "--backend" in offered
+    assert "--allow-reference" in offered
+
+
+def test_a_command_lets_the_reference_do_the_work(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for typed in ([], ["--allow-reference"]):
+        given = evaluate_options().parse_args(["--photos", "photos", *typed])
+        monkeypatch.setattr("hwr.vision.evaluation.Reader", stop)
+        with pytest.raises(ZeroDivisionError):
+            report_photos(given)
+        assert cuda_launch._reference_allowed == bool(typed)
+
+
+def stop(*given: Any) -> None:
+    """In place of what a test does not wait for."""
+    raise ZeroDivisionError
+
+
+PTXAS = """ptxas application ptx input, line 99; error   : 'cp.async' requires .target sm_80
+ptxas application ptx input, line 100; error   : 'cp.async' requires .target sm_80
+ptxas fatal   : Ptx assembly aborted due to errors"""
+
+
+@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (cupy_double.cuda.compiler.CompileException(PTXAS), r"ptxas.*line 99; error   : [^;]*"),
+        (cupy_double.cuda.driver.CUDADriverError("CUDA_ERROR_NO_BINARY"), "CUDA_ERROR_NO_BINARY"),
+    ],
+)
+def test_what_the_assembler_or_the_driver_refuses_is_told(
+    error: Exception, told: str, nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(module: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(cupy_double.RawModule, "compile", refuse)
+    check_refusal(told)
+
+
+def check_refusal(told: str) -> None:
+    """activation.cu is refused in one line, and replaced where that is allowed."""
     backend = get_backend("emulated")
     x = backend.asarray(np.linspace(-1, 1, 5).astype(np.float32))
-    told = r"cuda.activation\.cu cannot be compiled here: .*activation\.cu:7.*--allow-reference"
+    told = rf"cuda.activation\.cu cannot be compiled here: {told}; update .*--allow-reference"
     with pytest.raises(cuda_launch.CompileError, match=told):
         backend.silu(x)
     cuda_launch.allow_reference()
@@ -166,11 +226,11 @@ def test_bf16_is_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         train.main(["--backend", "reference", "--amp", *SMALL])
     seen = []
 
-    def stop(config: Any) -> None:
+    def prepared(config: Any) -> None:
         seen.append(tn.get_float32_matmul_precision())
-        raise ZeroDivisionError
+        stop()
 
-    monkeypatch.setattr(train, "prepare", stop)
+    monkeypatch.setattr(train, "prepare", prepared)
     for options in ((), ("--amp",)):
         with pytest.raises(ZeroDivisionError):
             train.main(["--backend", "double", *options])

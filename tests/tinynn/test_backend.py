@@ -35,7 +35,7 @@ def test_an_unknown_backend_comes_with_a_suggestion() -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
 def test_an_absent_backend_names_what_to_install() -> None:
-    with pytest.raises(ImportError, match=r"pip install 'tinynn\[cuda13\]'"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[cuda13\]'.*--backend numpy"):
         tn.get_backend("cupy")
     assert tn.current_backend().name == "numpy"
 
@@ -95,10 +95,17 @@ def test_a_backend_introduces_itself() -> None:
     assert repr(tn.get_backend("reference")).startswith("Backend('reference', ")
 
 
-def a_cupy(count: Any, version: Any = lambda: (12, 9)) -> SimpleNamespace:
+def a_cupy(
+    count: Any = lambda: 1, version: Any = lambda: (12, 9), major: int = 9
+) -> SimpleNamespace:
     """What `_load_cupy` asks of CuPy."""
-    runtime = SimpleNamespace(getDeviceCount=count, CUDARuntimeError=RuntimeError)
-    cuda = SimpleNamespace(runtime=runtime, nvrtc=SimpleNamespace(getVersion=version))
+    runtime = SimpleNamespace(
+        getDeviceCount=count,
+        getDeviceProperties={0: {"name": b"Tesla T4", "major": major, "minor": 5}}.get,
+        CUDARuntimeError=RuntimeError,
+    )
+    device, nvrtc = lambda: SimpleNamespace(id=0), SimpleNamespace(getVersion=version)
+    cuda = SimpleNamespace(runtime=runtime, Device=device, nvrtc=nvrtc)
     return SimpleNamespace(__version__="14.2.0", cuda=cuda)
 
 
@@ -124,6 +131,15 @@ def test_cupy_without_a_compiler_names_what_to_install(monkeypatch: pytest.Monke
     def version() -> None:
         raise RuntimeError('Failure finding "libnvrtc.so.13"')
 
-    monkeypatch.setitem(sys.modules, "cupy", a_cupy(lambda: 1, version))
-    with pytest.raises(ImportError, match=r"not NVRTC.*libnvrtc.*pip install 'tinynn\[cuda13\]'"):
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(version=version))
+    with pytest.raises(ImportError, match=r"not NVRTC.*libnvrtc.*pip install '\.\[cuda13\]'"):
         tinynn.backend._load_cupy()
+
+
+def test_a_gpu_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = r"the GPU Tesla T4, of compute capability 7\.5; its kernels need 8\.0.*--backend numpy"
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(major=7))
+    with pytest.raises(ImportError, match=told):
+        tinynn.backend._load_cupy()
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(major=10))
+    assert tinynn.backend._load_cupy().name == "cupy"

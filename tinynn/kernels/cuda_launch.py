@@ -22,6 +22,7 @@ from tinynn.kernels.reference import Array, namespace
 K = TypeVar("K", bound=Callable[..., Any])
 SOURCES = Path(__file__).with_name("cuda")
 INCLUDE = re.compile(r'#include "(\w+\.cuh)"')
+ERROR = re.compile(r"error\s*:")  # NVRTC's and ptxas'
 THREADS = 256  # of a block that works element by element
 MOST = 2**31 - 2**16  # elements; the kernels count with 32 bits
 
@@ -48,7 +49,7 @@ def _in_place(file: Path, included: set[Path]) -> Iterator[str]:
 
 
 class CompileError(RuntimeError):
-    """A CUDA source that the run-time compiler refuses."""
+    """A CUDA source that the run-time compiler refuses, or the driver what comes of it."""
 
 
 _reference_allowed = False
@@ -75,12 +76,12 @@ def module(xp: Any, file: str, options: tuple[str, ...]) -> Any:
     made = xp.RawModule(code=source(file), options=("-std=c++17", *options), backend="nvrtc")
     try:
         made.compile()
-    except xp.cuda.compiler.CompileException as error:
-        text = str(error)
-        first = next((line for line in text.splitlines() if "error:" in line), text)
+    except (xp.cuda.compiler.CompileException, xp.cuda.driver.CUDADriverError) as error:
+        lines = str(error).splitlines() or [""]
+        first = next(filter(ERROR.search, lines), lines[0])  # of a log that may be long
         return CompileError(
             f"{SOURCES / file}.cu cannot be compiled here: {first.strip()}; update CuPy and "
-            "NVIDIA's driver, or train with slower kernels in its place by --allow-reference"
+            "NVIDIA's driver, or let slower kernels do its work by --allow-reference"
         )
     return made
 
