@@ -13,7 +13,7 @@ import numpy as np
 
 from tinynn.kernels import cuda_grouped_conv as grouped
 from tinynn.kernels import reference
-from tinynn.kernels.cuda_launch import MOST, drop_in, int32, kernel, per_element
+from tinynn.kernels.cuda_launch import MOST, drop_in, int32, kernel, per_element, result
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps, tap_visits
 from tinynn.kernels.precision import PRECISIONS, get_float32_matmul_precision
 from tinynn.kernels.reference import Array, namespace
@@ -69,9 +69,9 @@ def conv2d(
         return grouped.conv2d(x, w, stride, padding, dilation, groups)
     geometry, taps, visits = _geometry(x.shape, w.shape, stride, padding, dilation)
     (n, _, _, c), oc, (oh, ow) = x.shape, w.shape[0], geometry[3:5]
-    if taps > MOST_TAPS or n * oh * ow * oc >= MOST:
+    if taps > MOST_TAPS:
         return reference.conv2d(x, w, stride, padding, dilation, groups)
-    y = namespace(x).empty((n, oh, ow, oc), x.dtype)
+    y = result(x, (n, oh, ow, oc))
     seen = _seen(visits, oh * ow * taps)
     _multiply("conv2d", (x, w, y), taps * c, seen, geometry, by_four=c % 4 == 0)
     return y
@@ -96,7 +96,7 @@ def conv2d_input_grad(
     if taps > MOST_TAPS:
         return reference.conv2d_input_grad(*given)
     (_, h, wide, c), oc = x_shape, w.shape[0]
-    dx, name = namespace(dy).empty(x_shape, dy.dtype), "conv2d_input_grad"
+    dx, name = result(dy, x_shape), "conv2d_input_grad"
     by_four, seen = c % 4 == 0 and oc % 4 == 0, _seen(visits, h * wide * taps)
     more = (dx, False) if residual is None else (residual, True)
     _multiply(name, (dy, w, dx), taps * oc, seen, geometry, more, by_four=by_four)
@@ -121,7 +121,7 @@ def conv2d_weight_grad(
     xp, c, oc = namespace(dy), x.shape[3], w_shape[0]
     geometry, taps, _ = _geometry(x.shape, w_shape, stride, padding, dilation)
     rows, pixels = taps * c, dy.size // oc
-    dw = xp.empty(w_shape, dy.dtype) if out is None else out
+    dw = result(dy, w_shape) if out is None else out
     precision, vector = _variant(dy, x, by_four=c % 4 == 0 and oc % 4 == 0)
     plan = choose_plan(rows, oc, pixels, precision)
     whole = plan.splits == 1 and rows * oc == dw.size  # every tap is live: there is but one share

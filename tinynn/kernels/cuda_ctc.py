@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinynn.kernels import reference_ctc
-from tinynn.kernels.cuda_launch import drop_in, int32, kernel, like
+from tinynn.kernels.cuda_launch import drop_in, int32, kernel, like, result
 from tinynn.kernels.reference import Array, namespace
 
 FILE = "ctc"
@@ -17,11 +17,10 @@ def ctc_loss(
     log_probs: Array, targets: Array, input_lengths: Array, target_lengths: Array, blank: int
 ) -> tuple[Array, Array]:
     """Drop-in for reference_ctc.ctc_loss."""
-    (t, n, _), states, xp = log_probs.shape, 2 * targets.shape[1] + 1, namespace(log_probs)
+    (t, n, _), states = log_probs.shape, 2 * targets.shape[1] + 1
     if states > MOST_STATES:
         return reference_ctc.ctc_loss(log_probs, targets, input_lengths, target_lengths, blank)
-    losses = xp.empty(n, log_probs.dtype)
-    alpha = xp.empty((t, n, states), log_probs.dtype)
+    losses, alpha = result(log_probs, (n,)), result(log_probs, (t, n, states))
     labelling = _integers(targets, input_lengths, target_lengths)
     _per_sample("ctc_loss", log_probs, (log_probs, *labelling, losses, alpha), targets, blank)
     return losses, alpha

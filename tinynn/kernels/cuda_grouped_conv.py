@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinynn.kernels.cuda_launch import int32, per_element
+from tinynn.kernels.cuda_launch import int32, per_element, result
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size
 from tinynn.kernels.reference import Array, namespace
 
@@ -16,7 +16,7 @@ def conv2d(
 ) -> Array:
     """As reference.conv2d: each thread one element of y."""
     geometry = _geometry(x.shape, w.shape, stride, padding, dilation, groups)
-    y = namespace(x).empty((len(x), *geometry[3:5], len(w)), x.dtype)
+    y = result(x, (len(x), *geometry[3:5], len(w)))
     per_element(FILE, "conv2d", y.size, x, w, y, *map(int32, (y.size, *geometry)))
     return y
 
@@ -33,7 +33,7 @@ def conv2d_input_grad(
 ) -> Array:
     """As reference.conv2d_input_grad: each thread one element of dx."""
     geometry = _geometry(x_shape, w.shape, stride, padding, dilation, groups)
-    dx, added = namespace(dy).empty(x_shape, dy.dtype), residual is not None
+    dx, added = result(dy, x_shape), residual is not None
     per_element(
         FILE, "conv2d_input_grad", dx.size, dy, w, dx, residual if added else dx,
         *map(int32, (added, dx.size, *geometry)),
@@ -53,7 +53,7 @@ def conv2d_weight_grad(
 ) -> Array:
     """As reference.conv2d_weight_grad: threads share the pixels, their sums are added in order."""
     geometry, xp = _geometry(x.shape, w_shape, stride, padding, dilation, groups), namespace(dy)
-    dw = xp.empty(w_shape, dy.dtype) if out is None else out
+    dw = result(dy, w_shape) if out is None else out
     pixels = dy.size // len(dw)
     share = min(pixels, max(SHARE, -(-pixels * dw.size // MOST_SUMS)))
     splits = -(-pixels // share)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinynn.kernels import reference_images
-from tinynn.kernels.cuda_launch import drop_in, int32, per_element
-from tinynn.kernels.reference import Array, namespace
+from tinynn.kernels.cuda_launch import drop_in, int32, per_element, result
+from tinynn.kernels.reference import Array
 
 
 @drop_in(reference_images.gather_images)
@@ -13,7 +13,7 @@ def gather_images(
 ) -> Array:
     """Drop-in for reference_images.gather_images, up to one grey level: it computes in float32."""
     _, h, w, c = images.shape
-    y = namespace(images).empty((len(chosen), h, w, c), levels.dtype)
+    y = result(levels, (len(chosen), h, w, c))
     sizes = map(int32, (y.size, h, w, c, maps is not None, moved is not None))
     per_element(
         "images", "gather_images", y.size, images, chosen, levels if maps is None else maps,

@@ -6,7 +6,7 @@ a device array brings it along. The sources stand in `cuda/`, one file a theme.
 
 from __future__ import annotations
 
-import inspect
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tinynn.kernels.fallback import RATES, kinds_of
+from tinynn.kernels.fallback import kinds_taken
 from tinynn.kernels.reference import Array, namespace
 
 K = TypeVar("K", bound=Callable[..., Any])
@@ -50,6 +50,10 @@ def _in_place(file: Path, included: set[Path]) -> Iterator[str]:
 
 class CompileError(RuntimeError):
     """A CUDA source that the run-time compiler refuses, or the driver what comes of it."""
+
+
+class TooLarge(Exception):
+    """A result of more elements than the kernels count."""
 
 
 _reference_allowed = False
@@ -96,23 +100,24 @@ def per_element(
 
 def drop_in(fallback: Callable[..., Any]) -> Callable[[K], K]:
     """Use the decorated kernel for contiguous float32 arrays that are not empty, and the reference
-    for all others. Rates and steps are float64 and labels integers, whatever the weights are."""
+    for all others and for results that are too large. Rates and steps are float64 and labels
+    integers, whatever the weights are."""
 
-    names = inspect.signature(fallback).parameters
-    kinds = ["" if name in RATES else kinds_of(name) for name in names]
+    kinds = kinds_taken(fallback)
 
     def decorate(fast: K) -> K:
         @wraps(fallback)
         def choose(*args: Any) -> Any:
-            if not all(map(_fits, args, kinds)):
-                return fallback(*args)
-            try:
-                return fast(*args)
-            except CompileError as error:
-                if not _reference_allowed:
-                    raise
-                warnings.warn(str(error), RuntimeWarning, stacklevel=2)
-                return fallback(*args)
+            if all(map(_fits, args, kinds)):
+                try:
+                    return fast(*args)
+                except TooLarge:
+                    pass
+                except CompileError as error:
+                    if not _reference_allowed:
+                        raise
+                    warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+            return fallback(*args)
 
         return choose  # type: ignore[return-value]
 
@@ -120,9 +125,15 @@ def drop_in(fallback: Callable[..., Any]) -> Callable[[K], K]:
 
 
 def _fits(argument: Any, kinds: str) -> bool:
-    """Whether the kernels take an argument: what is no array, they do."""
+    """Whether the kernels take an argument: what is no array, they do. TypeError for an array of
+    the host, of which CuPy would give a kernel the one element for a pointer."""
     if not kinds or not hasattr(argument, "flags"):
         return True
+    if isinstance(argument, np.ndarray):
+        raise TypeError(
+            f"a CUDA kernel is given an array {argument.shape} of the host; take it to the device "
+            "by backend.asarray"
+        )
     fits = argument.dtype == np.float32 if kinds == "f" else argument.dtype.kind in kinds
     return fits and argument.flags.c_contiguous and 0 < argument.size < MOST
 
@@ -135,6 +146,14 @@ def int32(x: int | bool) -> np.int32:
 def float32(x: float) -> np.float32:
     """A kernel's `float`."""
     return np.float32(x)
+
+
+def result(x: Array, shape: tuple[int, ...], dtype: Any = None) -> Array:
+    """Memory for a result beside x, of its dtype if no other is given. TooLarge for one that the
+    kernels cannot count; what is no larger than an argument needs no such look."""
+    if math.prod(shape) >= MOST:
+        raise TooLarge
+    return namespace(x).empty(shape, dtype or x.dtype)
 
 
 def like(x: Array) -> Array:

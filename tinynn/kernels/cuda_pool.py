@@ -10,9 +10,9 @@ import math
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cuda_launch import drop_in, int32, per_element
+from tinynn.kernels.cuda_launch import drop_in, int32, per_element, result
 from tinynn.kernels.geometry import Pair
-from tinynn.kernels.reference import Array, namespace, pool_geometry
+from tinynn.kernels.reference import Array, pool_geometry
 
 FILE = "pool"
 
@@ -24,10 +24,10 @@ def max_pool2d(
     """Drop-in for reference.max_pool2d, for windows whose taps a byte can count."""
     if math.prod(kernel_size) > 256:
         return reference.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
-    xp, (n, h, w, c) = namespace(x), x.shape
+    n, h, w, c = x.shape
     out, _ = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    y = xp.empty((n, *out, c), x.dtype)
-    tap = xp.empty(y.shape, np.uint8)
+    y = result(x, (n, *out, c))
+    tap = result(x, y.shape, np.uint8)
     sizes = map(int32, (y.size, h, w, c, *out, *kernel_size, *stride, *padding, *dilation))
     per_element(FILE, "max_pool2d", y.size, x, y, tap, *sizes)
     return y, tap
@@ -49,7 +49,7 @@ def max_pool2d_grad(
         return reference.max_pool2d_grad(
             dy, tap, x_shape, kernel_size, stride, padding, dilation, ceil_mode
         )
-    dx = namespace(dy).empty(x_shape, dy.dtype)
+    dx = result(dy, x_shape)
     shapes = *x_shape[1:], *dy.shape[1:3]
     sizes = map(int32, (dx.size, *shapes, *kernel_size, *stride, *padding, *dilation))
     per_element(FILE, "max_pool2d_grad", dx.size, dy, tap, dx, *sizes)
@@ -69,7 +69,7 @@ def avg_pool2d(
     """Drop-in for reference.avg_pool2d."""
     n, h, w, c = x.shape
     out, _ = pool_geometry(x.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
-    y = namespace(x).empty((n, *out, c), x.dtype)
+    y = result(x, (n, *out, c))
     divisor = count_include_pad, divisor_override or 0
     sizes = map(int32, (y.size, h, w, c, *out, *kernel_size, *stride, *padding, *divisor))
     per_element(FILE, "avg_pool2d", y.size, x, y, *sizes)
@@ -88,7 +88,7 @@ def avg_pool2d_grad(
     divisor_override: int | None,
 ) -> Array:
     """Drop-in for reference.avg_pool2d_grad."""
-    dx = namespace(dy).empty(x_shape, dy.dtype)
+    dx = result(dy, x_shape)
     shapes, divisor = (*x_shape[1:], *dy.shape[1:3]), (count_include_pad, divisor_override or 0)
     sizes = map(int32, (dx.size, *shapes, *kernel_size, *stride, *padding, *divisor))
     per_element(FILE, "avg_pool2d_grad", dx.size, dy, dx, *sizes)
@@ -99,7 +99,7 @@ def avg_pool2d_grad(
 def global_avg_pool2d(x: Array) -> Array:
     """Drop-in for reference.global_avg_pool2d."""
     n, h, w, c = x.shape
-    y = namespace(x).empty((n, 1, 1, c), x.dtype)
+    y = result(x, (n, 1, 1, c))
     per_element(FILE, "global_avg_pool2d", y.size, x, y, int32(y.size), int32(h * w), int32(c))
     return y
 
@@ -107,7 +107,7 @@ def global_avg_pool2d(x: Array) -> Array:
 @drop_in(reference.global_avg_pool2d_grad)
 def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
     """Drop-in for reference.global_avg_pool2d_grad."""
-    dx = namespace(dy).empty(x_shape, dy.dtype)
+    dx = result(dy, x_shape)
     sizes = int32(dx.size), int32(x_shape[1] * x_shape[2]), int32(x_shape[3])
     per_element(FILE, "global_avg_pool2d_grad", dx.size, dy, dx, *sizes)
     return dx
@@ -120,7 +120,7 @@ def mul_grad(dy: Array, other: Array, shape: tuple[int, ...]) -> Array:
     same = dy.ndim == 4 and getattr(other, "shape", ()) == dy.shape
     if not same or shape != (len(dy), 1, 1, dy.shape[-1]):
         return reference.mul_grad(dy, other, shape)
-    total = namespace(dy).empty(shape, dy.dtype)
+    total = result(dy, shape)
     sizes = int32(total.size), int32(dy.size // total.size), int32(dy.shape[-1])
     per_element(FILE, "sum_products", total.size, dy, other, total, *sizes)
     return total

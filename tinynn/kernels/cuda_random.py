@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import reference
-from tinynn.kernels.cuda_launch import drop_in, int32, per_element
-from tinynn.kernels.reference import Array, namespace
+from tinynn.kernels.cuda_launch import drop_in, int32, per_element, result
+from tinynn.kernels.reference import Array
 from tinynn.kernels.replay import on_host
 
 EACH = 8  # elements to a thread, as in random.cu
@@ -21,8 +21,7 @@ def random_bits(generator: Any, shape: tuple[int, ...], like: Array) -> Array:
     `generator` is drawn from once, for the key of a counter-based generator. So it holds the whole
     state, as on the CPU, and a step that is replayed gets a new key each time.
     """
-    xp = namespace(like)
-    bits, key = xp.empty(shape, np.uint16), xp.empty(1, np.uint64)
+    bits, key = result(like, shape, np.uint16), result(like, (1,), np.uint64)
     on_host(lambda: key.fill(generator.integers(0, 2**64, dtype=np.uint64)))
     threads = -(-bits.size // EACH)
     per_element("random", "random_bits", threads, key, bits, int32(bits.size))

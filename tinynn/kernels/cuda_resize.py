@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tinynn.kernels import reference
-from tinynn.kernels.cuda_launch import drop_in, int32, per_element
-from tinynn.kernels.reference import Array, namespace
+from tinynn.kernels.cuda_launch import drop_in, int32, per_element, result
+from tinynn.kernels.reference import Array
 
 
 @drop_in(reference.interpolate)
@@ -17,7 +17,7 @@ def interpolate(x: Array, rows: Array, columns: Array) -> Array:
 
 def _mix(x: Array, shares: Array, shape: tuple[int, ...], size: int, inner: int) -> Array:
     """An array of that shape: the `size` pixels along one axis mixed by the shares (OUT, size)."""
-    y = namespace(x).empty(shape, x.dtype)
+    y = result(x, shape)
     sizes = map(int32, (y.size, size, len(shares), inner))
     per_element("resize", "mix", y.size, x, shares, y, *sizes)
     return y

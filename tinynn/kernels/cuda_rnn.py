@@ -7,7 +7,7 @@ block reads the weights at every step, out of the level-2 cache if they are larg
 from __future__ import annotations
 
 from tinynn.kernels import reference_rnn
-from tinynn.kernels.cuda_launch import THREADS, drop_in, int32, kernel, like
+from tinynn.kernels.cuda_launch import THREADS, drop_in, int32, kernel, like, result
 from tinynn.kernels.reference import Array, namespace
 
 MOST_SHARED = 48 << 10  # bytes that a block may have without asking for more
@@ -54,7 +54,7 @@ def lstm(x: Array, h: Array, c: Array, w: Array) -> tuple[Array, Array]:
     """Drop-in for reference_rnn.lstm."""
     if not _fits(3, h.shape[1]):
         return reference_rnn.lstm(x, h, c, w)
-    y, gates = namespace(x).empty((2, len(x), *h.shape), x.dtype), like(x)
+    y, gates = result(x, (2, len(x), *h.shape)), like(x)
     _per_sample("lstm", 3, y.shape[1:], (x, h, c, w, y, gates))
     return y, gates
 
@@ -74,8 +74,8 @@ def gru(x: Array, h: Array, w: Array, b: Array) -> tuple[Array, Array]:
     """Drop-in for reference_rnn.gru."""
     if not _fits(2, h.shape[1]):
         return reference_rnn.gru(x, h, w, b)
-    xp, (n, hidden), steps = namespace(x), h.shape, len(x)
-    y, gates = xp.empty((steps, n, hidden), x.dtype), xp.empty((steps, n, 4 * hidden), x.dtype)
+    (n, hidden), steps = h.shape, len(x)
+    y, gates = result(x, (steps, n, hidden)), result(x, (steps, n, 4 * hidden))
     _per_sample("gru", 2, y.shape, (x, h, w, b, y, gates))
     return y, gates
 
@@ -86,7 +86,7 @@ def gru_grad(dy: Array, y: Array, gates: Array, h: Array, w: Array) -> tuple[Arr
     if not _fits(4, h.shape[1]):
         return reference_rnn.gru_grad(dy, y, gates, h, w)
     shape = *y.shape[:2], 3 * y.shape[2]
-    dx, du = (namespace(y).empty(shape, y.dtype) for _ in range(2))
+    dx, du = (result(y, shape) for _ in range(2))
     dh = like(h)
     _per_sample("gru_grad", 4, y.shape, (dy, y, gates, h, w, dx, du, dh))
     return dx, du, dh

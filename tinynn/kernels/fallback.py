@@ -23,10 +23,7 @@ INTEGERS = (
 def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
     """Use the decorated kernel for contiguous float32 arrays and the reference for all others."""
 
-    checked = [
-        "" if p.name in RATES or not p.annotation.startswith("Array") else kinds_of(p.name)
-        for p in inspect.signature(fallback).parameters.values()
-    ]
+    checked = kinds_taken(fallback)
 
     def decorate(fast: K) -> K:
         @wraps(fast)
@@ -43,9 +40,15 @@ def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
     return decorate
 
 
-def kinds_of(parameter: str) -> str:
-    """The kinds of numbers that a parameter's array holds, by the letters of `dtype.kind`."""
-    return "iu" if parameter in INTEGERS else "f"
+def kinds_taken(kernel: Callable[..., Any]) -> list[str]:
+    """For each parameter of a kernel the kinds of numbers that its array may hold, by the letters
+    of `dtype.kind`; none if it may hold any, or is no array."""
+    return [
+        "" if p.name in RATES or not p.annotation.startswith("Array")
+        else "iu" if p.name in INTEGERS
+        else "f"
+        for p in inspect.signature(kernel).parameters.values()
+    ]  # fmt: skip
 
 
 def _fits(array: np.ndarray, kinds: str) -> bool:
