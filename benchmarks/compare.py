@@ -142,16 +142,30 @@ class Engine:
 
 
 def take_turns(
-    engines: Sequence[Engine], rounds: int, steps: int, tick: Step = lambda: None
+    engines: Sequence[Engine],
+    rounds: int,
+    steps: int,
+    tick: Step = lambda: None,
+    failed: dict[Engine, str] | None = None,
 ) -> list[Timing]:
-    """Let the engines take their steps in turn, `rounds` times `steps`; `tick` after each turn."""
-    times: list[list[float]] = [[] for _ in engines]
-    peaks = [0.0] * len(engines)
+    """Let the engines take their steps in turn, `rounds` times `steps`; `tick` after each turn.
+
+    An engine that cannot raises EngineError; or, where `failed` is given, its reason is put there,
+    and the others go on without it.
+    """
+    times: dict[Engine, list[float]] = {engine: [] for engine in engines}
+    peaks = dict.fromkeys(engines, 0.0)
     for _ in range(rounds):
-        for i, engine in enumerate(engines):
+        for engine in list(times):
             time.sleep(PAUSE_S)
-            measured, peaks[i] = engine.take(steps)
-            times[i] += measured
+            try:
+                measured, peaks[engine] = engine.take(steps)
+                times[engine] += measured
+            except EngineError as error:
+                if failed is None:
+                    raise
+                failed[engine] = str(error)
+                del times[engine]
             tick()
     return [
         Timing(
@@ -160,10 +174,10 @@ def take_turns(
             median=statistics.median(t),
             low=min(t),
             high=max(t),
-            peak_mib=peak,
+            peak_mib=peaks[engine],
             facts=engine.facts,
         )
-        for engine, t, peak in zip(engines, times, peaks)
+        for engine, t in times.items()
     ]
 
 

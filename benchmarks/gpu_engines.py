@@ -5,6 +5,7 @@ A step here is `BURST` updates on batches that lie on the device, and then a wai
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from itertools import cycle
 from typing import Any
@@ -79,7 +80,9 @@ def tinynn_step(
         with tn.use_backend(found):
             step()
 
-    within()  # compiles, and records
+    with warnings.catch_warnings():  # a step that cannot be recorded is none of this engine
+        warnings.filterwarnings("error", "capture: ", RuntimeWarning)
+        within()  # compiles, and records
     pools = [found.xp.get_default_memory_pool()]
     recording = getattr(run, "recording", None)
     if recording is not None:

@@ -15,45 +15,53 @@ from hwr.errors import UserError
 from hwr.progress import Progress
 
 NAMES = "resnet18-7x7", "resnet18-3x3", "mlp"  # where no other is named
-NOTE = f"device-synchronised: {BURST} updates on batches of the device, then a wait, over {BURST}"
+NOTE = (
+    f"device-synchronised: {BURST} updates on batches of the device, then a wait, over {BURST}; "
+    "PyTorch's optimisers are its fused ones"
+)
 
 
 def run(args: Any, names: Sequence[str], report: Report, with_torch: bool) -> int:
-    """Time the works on the device, print the times and ratios, and save them."""
+    """Time the works on the device, print the times and ratios, and save them one by one.
+
+    Returns the exit code: 1 if nothing could be timed.
+    """
     if idle := [name for name in names if not WORKS[name].training]:
         raise UserError(f"{idle[0]} trains nothing; on a GPU training steps are timed: name others")
+    report.settings["torch_optimizers"] = ["fused"]
     print(NOTE, flush=True)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for work in (WORKS[name] for name in names):
         makes = engines(work, args.backend, args.seed, with_torch)
         timings, failed = measure(work.name, makes, args.rounds, args.steps)
         row = {"work": work.name, "batch": work.batch, "timings": timings, "failed": failed}
         rows.append({**row, "ratios": ratios(timings)})
         print("\n".join(lines(rows[-1])), flush=True)
-    report.save(rows, charts.gpu_step, note=NOTE)
-    return 0
+        report.save(rows, charts.gpu_step, note=NOTE)
+    return 0 if any(row["timings"] for row in rows) else 1
 
 
 def measure(
     name: str, makes: Sequence[Make], rounds: int, steps: int
 ) -> tuple[list[Timing], dict[str, str]]:
     """The seconds of one update on each engine, and why engines failed."""
-    made, failed = [], {}
+    failed: dict[Engine, str] = {}
     with Progress(name, len(makes) * (rounds + 1), unit="turns") as progress:
-        started = [Engine() for _ in makes]
-        for engine, make in zip(started, makes):
+        started = {Engine(): make for make in makes}
+        for engine, make in started.items():
             try:
                 engine.make(make)
-                made.append(engine)
             except EngineError as error:
-                failed[f"{make[0].__name__} {make[1][1:]}"] = str(error)
+                failed[engine] = str(error)
             progress.update(1)
-        timings = take_turns(made, rounds, steps, lambda: progress.update(1))
+        made = [engine for engine in started if engine not in failed]
+        timings = take_turns(made, rounds, steps, lambda: progress.update(1), failed)
         for engine in started:
             engine.__exit__(None, None, None)
+    names = {engine: f"{step.__name__} {given[1:]}" for engine, (step, given) in started.items()}
     return [
         replace(t, median=t.median / BURST, low=t.low / BURST, high=t.high / BURST) for t in timings
-    ], failed
+    ], {names[engine]: reason for engine, reason in failed.items()}
 
 
 def ratios(timings: Sequence[Timing]) -> dict[str, float]:
@@ -79,6 +87,7 @@ def lines(row: dict[str, Any]) -> list[str]:
             f"  {t.label:42} {1e3 * t.median:8.3f} ms ({1e3 * t.low:.3f} to {1e3 * t.high:.3f}), "
             f"{t.facts['device_mib']:,.0f} MiB of the device"
         )
-        shown.append("    " + ", ".join(f"{k} {v}" for k, v in t.facts["flags"].items()))
+        flags = {k: v for k, v in t.facts.items() if k == "captured"} | t.facts["flags"]
+        shown.append("    " + ", ".join(f"{k} {v}" for k, v in flags.items()))
     shown += [f"  {names:60} {ratio:.2f}" for names, ratio in row["ratios"].items()]
     return shown + [f"  {name} failed: {error}" for name, error in row["failed"].items()]

@@ -2,13 +2,14 @@
 
 import importlib.util
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import emulator
 import pytest
 
 from benchmarks import gpu_engines, gpu_step
-from benchmarks.compare import Timing
+from benchmarks.compare import EngineError, Timing, take_turns
 from benchmarks.works import WORKS, Work
 
 TINY = Work(name="tiny", model="mlp", batch=4, options={"width": 4}, optimizer="sgd")
@@ -48,8 +49,54 @@ def test_times_are_those_of_one_update_and_failures_are_told(
     assert list(failed) == ["int ()"]
 
 
+def test_a_step_that_cannot_be_recorded_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_engines, "PRECISIONS", {"TF32": "highest"})
+    monkeypatch.setattr(gpu_engines, "BURST", 4)
+    with pytest.raises(RuntimeWarning, match=r"cannot be recorded.*matmul"):  # it is cuBLAS's
+        gpu_engines.tinynn_step(TINY, "double", "TF32", True, 0)
+
+
+class Turns:
+    """In place of an engine's process: it takes steps until it fails."""
+
+    def __init__(self, name: str, turns: int):
+        self.facts, self.turns = {"engine": name, "memory_format": "NHWC"}, turns
+
+    def take(self, count: int) -> tuple[list[float], float]:
+        self.turns -= 1
+        if self.turns < 0:
+            raise EngineError("its process ended")
+        return [1.0] * count, 0.0
+
+
+def test_an_engine_that_fails_later_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.compare.PAUSE_S", 0.0)
+    engines: list[Any] = [Turns("sound", 9), Turns("broken", 1)]
+    failed: dict[Any, str] = {}
+    (timed,) = take_turns(engines, 3, 2, failed=failed)
+    assert timed.engine == "sound"
+    assert failed == {engines[1]: "its process ended"}
+    with pytest.raises(EngineError, match="its process ended"):
+        take_turns([Turns("broken", 1)], 3, 2)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(("timed", "code"), [(0, 1), (1, 0)])
+def test_each_work_is_saved_when_it_is_timed(
+    timed: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Any] = []
+    report: Any = SimpleNamespace(settings={"torch_optimizers": ["default"]})
+    report.save = lambda rows, draw, **more: saved.append(list(rows))
+    found = [timing("tinynn, eager, TF32", 1.0)][:timed], {"torch_step": "no room"}
+    monkeypatch.setattr(gpu_step, "measure", lambda *given: found)
+    args = SimpleNamespace(backend="double", seed=0, rounds=1, steps=1)
+    assert gpu_step.run(args, ["mlp", "resnet18-7x7"], report, True) == code
+    assert [[row["work"] for row in rows] for rows in saved] == [["mlp"], ["mlp", "resnet18-7x7"]]
+    assert report.settings["torch_optimizers"] == ["fused"]
+
+
 def timing(engine: str, seconds: float) -> Timing:
-    facts = {"device_mib": 10.0, "flags": {"version": "1"}}
+    facts = {"captured": True, "device_mib": 10.0, "flags": {"version": "1"}}
     return Timing(engine, "NHWC", seconds, seconds, seconds, 0.0, facts)
 
 
@@ -61,7 +108,7 @@ def test_ratios_are_over_the_better_of_pytorch_s_formats() -> None:
     row = {"work": "tiny", "batch": 4, "timings": timings, "ratios": ratios, "failed": {"a": "b"}}
     shown = "\n".join(gpu_step.lines(row))
     assert "1.000 ms" in shown
-    assert "version 1" in shown
+    assert "captured True, version 1" in shown
     assert "a failed: b" in shown
 
 
