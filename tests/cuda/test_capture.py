@@ -69,6 +69,7 @@ class Training:
         loss = F.cross_entropy(logits, labels)
         self.optimizer.zero_grad()
         loss.backward()
+        optim.clip_grad_norm_(self.model.parameters(), 0.5)
         self.optimizer.step()
         self.ema.update()
         return loss, logits.argmax(1)

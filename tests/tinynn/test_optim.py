@@ -189,7 +189,7 @@ def test_clipping_is_pytorchs(max_norm: float, torch: Any, backend: Any) -> None
         p.grad, t.grad = g, torch.tensor(backend.to_numpy(g))
     norm = optim.clip_grad_norm_(ours, max_norm)
     expected = torch.nn.utils.clip_grad_norm_(theirs, max_norm)
-    assert norm == pytest.approx(expected.item(), rel=1e-6)
+    assert norm.item() == pytest.approx(expected.item(), rel=1e-6)
     for p, t in zip(ours[:2], theirs[:2]):
         np.testing.assert_allclose(backend.to_numpy(p.grad), t.grad.numpy(), rtol=2e-6)
     assert ours[2].grad is None
@@ -490,19 +490,19 @@ def test_clipping_limits_the_joint_norm_and_returns_the_old_one() -> None:
     for p in params:
         p.grad = np.full(p.shape, 2, "float32")
     norm = optim.clip_grad_norm_((p for p in params), 1.0)
-    assert norm == pytest.approx(2 * math.sqrt(18))
+    assert norm.item() == pytest.approx(2 * math.sqrt(18))
     scaled: list[Any] = [p.grad for p in params]
     assert sum(float((g**2).sum()) for g in scaled) == pytest.approx(1, rel=1e-5)
     before = [g.copy() for g in scaled]
-    assert optim.clip_grad_norm_(params, 1.5) == pytest.approx(1, rel=1e-5)
+    assert optim.clip_grad_norm_(params, 1.5).item() == pytest.approx(1, rel=1e-5)
     assert all(np.array_equal(g, old) for g, old in zip(scaled, before))
 
 
 def test_clipping_one_tensor_and_none() -> None:
     (p, *_) = parameters()
-    assert optim.clip_grad_norm_([p], 1.0) == 0
+    assert optim.clip_grad_norm_([p], 1.0).item() == 0
     p.grad = np.ones(p.shape, "float32")
-    assert optim.clip_grad_norm_(p, 1.0) == pytest.approx(math.sqrt(12))
+    assert optim.clip_grad_norm_(p, 1.0).item() == pytest.approx(math.sqrt(12))
     assert np.linalg.norm(p.grad) == pytest.approx(1, rel=1e-5)
 
 

@@ -170,6 +170,9 @@ class BatchNorm(Module):
     """Batch normalisation over all axes but the last: (N, C) or (N, H, W, C).
 
     `bn(x, residual=shortcut, relu=True)` is relu(bn(x) + shortcut) in one fused kernel.
+
+    momentum None: the running statistics are the plain average of all batches. The host then reads
+    how many there were, so that a GPU is waited for at each step, which cannot be captured.
     """
 
     ndim: int
