@@ -149,6 +149,8 @@ def dry_run(run: Run, train_step: Callable[[Run, np.ndarray, np.ndarray], Any]) 
     train_step(run, images[:2], labels[:2])  # kernels compile now, and are not counted
     taken = memory_of(lambda: train_step(run, images, labels))
     print(f"peak memory of a training step at batch {len(labels)}: {taken}")
+    if run.config.capture and tn.current_backend().has_device:
+        print("the recorded step keeps up to as much again beside that; none with --no-capture")
     return 0
 
 

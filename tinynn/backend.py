@@ -89,7 +89,7 @@ class Backend:
     @property
     def device_bytes(self) -> int:
         """The most memory that arrays have taken of a GPU so far, to within what lies idle between
-        them; 0 where they lie in the CPU's memory."""
+        them and without what recorded steps keep; 0 where they lie in the CPU's memory."""
         return self.xp.get_default_memory_pool().total_bytes() if self.has_device else 0
 
     def asarray(self, values: Any, dtype: Any = None) -> Array:

@@ -192,8 +192,11 @@ def test_images_that_do_not_fit_on_on_the_device_are_named(monkeypatch: pytest.M
 
 def test_a_dry_run_tells_the_memory_of_the_device(capsys: pytest.CaptureFixture[str]) -> None:
     with tn.use_backend("double"):
-        assert dry_run(a_run("--batch-size", "4"), train.train_step) == 0
-    assert "MiB of the GPU, with the model" in capsys.readouterr().out
+        for how in ([], ["--no-capture"]):
+            assert dry_run(a_run("--batch-size", "4", *how), train.train_step) == 0
+            told = capsys.readouterr().out
+            assert "MiB of the GPU, with the model" in told
+            assert ("recorded step keeps up to as much again" in told) == (not how)
 
 
 def test_an_estimate_times_the_step_as_training_takes_it() -> None:
