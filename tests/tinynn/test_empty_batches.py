@@ -58,7 +58,7 @@ EMPTY: dict[str, list[Arguments]] = {
     "global_avg_pool2d": [[no(6, 5, 3)]],
     "global_avg_pool2d_grad": [[no(1, 1, 3), (0, 6, 5, 3)]],
     "batch_norm_inference": [[no(4, 4, 3), *[ONE] * 4, None, True, 1e-5]],
-    "batch_norm_inference_grad": [[*[no(3)] * 3, *[ONE] * 3, True, 1e-5, True, None, None]],
+    "batch_norm_inference_grad": [[*[no(3)] * 3, *[ONE] * 4, True, 1e-5, True, None, None]],
     "layer_norm": [[no(3), ONE, ONE, 1e-5]],
     "layer_norm_grad": [[no(3), no(3), ONE, no(1), no(1)]],
     "gelu": [[no(5), "none"], [no(5), "tanh"]],
