@@ -17,7 +17,7 @@ Rows = Sequence[dict[str, Any]]
 def picture(path: Path, draw: Callable[[Any, Rows], None], rows: Rows) -> None:
     """Draw the rows of results into `path`, or say what to install."""
     if not installed():
-        print("no picture: matplotlib is not installed; pip install 'tinynn[bench]'")
+        print("no picture: matplotlib is not installed; pip install '.[bench]'")
         return
     write_atomic(path, draw_png(draw, rows))
     print(f"picture: {path}")

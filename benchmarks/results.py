@@ -23,7 +23,7 @@ from tinynn.backend import get_backend
 from tinynn.kernels.threads import usable_cpus
 
 FOLDER = Path(__file__).parent / "results"
-INSTALL_TORCH = "pip install 'tinynn[bench]'"
+INSTALL_TORCH = "pip install '.[bench]'"
 
 
 def parser(

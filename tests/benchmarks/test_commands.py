@@ -27,7 +27,7 @@ def test_a_step_without_torch(bench: Callable[..., Any], nothing_installed: None
     result = bench("step", "mlp", *ONCE, "--seed", 3)
     assert result.code == 0
     assert "PyTorch is not installed" in result.out
-    assert "pip install 'tinynn[bench]'" in result.out
+    assert "pip install '.[bench]'" in result.out
     assert "no picture: matplotlib is not installed" in result.out
     assert all(key in result.saved["machine"] for key in MACHINE)
     assert result.saved["settings"]["threads"] == [1]

@@ -7,7 +7,7 @@ import hwr.models
 import tinynn as tn
 from benchmarks.works import WORKS, Work, batches
 
-torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinynn[torch]'")
+torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install '.[torch]'")
 
 pytestmark = pytest.mark.torch
 
