@@ -25,7 +25,7 @@ from hwr import command
 from hwr.models import models
 from hwr.progress import Progress
 from tinynn.backend import get_backend
-from tinynn.kernels import reference, reference_ctc
+from tinynn.kernels import reference, reference_ctc, reference_pool, reference_softmax
 from tinynn.kernels.threads import usable_cpus
 
 NETWORKS = ("resnet18-7x7", "resnet18-3x3")
@@ -144,12 +144,14 @@ def draw(call: Call, seed: int) -> dict[str, Any]:
     given = {name: draw_array(name, value, rng) for name, value in call.arguments}
     if call.kernel == "max_pool2d_grad":  # taps as the forward pass finds them
         x = rng.standard_normal(given["x_shape"], np.float32)
-        _, given["tap"] = reference.max_pool2d(x, *list(given.values())[3:])
+        _, given["tap"] = reference_pool.max_pool2d(x, *list(given.values())[3:])
     if call.kernel.startswith("label_cross_entropy"):
         given["labels"] = rng.integers(0, given["logits"].shape[1], len(given["logits"]))
     if call.kernel == "label_cross_entropy_grad":  # of the same logits
         names = "logits", "labels", "ignore_index", "label_smoothing"
-        _, given["top"], given["total"] = reference.label_cross_entropy(*(given[n] for n in names))
+        _, given["top"], given["total"] = reference_softmax.label_cross_entropy(
+            *(given[n] for n in names)
+        )
     if call.kernel.startswith("rnn"):  # states neither die out nor explode
         given["w"] /= np.sqrt(len(given["w"]))
     if call.kernel == "rnn_grad":
@@ -168,7 +170,7 @@ def draw_labellings(
     """Probabilities, and labels without the blank, 0; every text as long as can be."""
     (steps, samples, signs), labels = x.shape, shape[1]
     return {
-        "log_probs": reference.log_softmax(x, 2),
+        "log_probs": reference_softmax.log_softmax(x, 2),
         "targets": rng.integers(1, signs, shape),
         "input_lengths": np.full(samples, steps),
         "target_lengths": np.full(samples, labels),

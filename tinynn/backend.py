@@ -28,8 +28,11 @@ from tinynn.kernels import (  # noqa: F401  # fill the table
     reference,
     reference_ctc,
     reference_images,
+    reference_norm,
     reference_optim,
+    reference_pool,
     reference_rnn,
+    reference_softmax,
 )
 from tinynn.kernels.threads import ForkSafeLock
 

@@ -19,6 +19,8 @@ from tinynn.kernels import (
     cpu_pool,
     cpu_softmax,
     reference,
+    reference_norm,
+    reference_pool,
 )
 from tinynn.kernels.threads import usable_cpus
 
@@ -54,14 +56,16 @@ def test_batch_norm_of_every_shape(shape: tuple[int, ...], relu: bool, threads: 
     x, dy, residual, weight, bias = (numbers(*s) for s in (shape, shape, shape, (c,), (c,)))
     y, mean, var = cpu_norm.batch_norm(x, weight, bias, residual, relu, 1e-5)
     wide = [a.astype(np.float64) for a in (x, weight, bias, residual)]
-    for got, expected in zip((y, mean, var), reference.batch_norm(*wide, relu, 1e-5), strict=True):
+    for got, expected in zip(
+        (y, mean, var), reference_norm.batch_norm(*wide, relu, 1e-5), strict=True
+    ):
         size = max(1, np.abs(expected).max())  # x has a deviation of 1: its mean may be near 0
         np.testing.assert_allclose(got, expected, atol=2e-6 * size, rtol=0)
 
     arrays = [dy, x, y, weight, bias, mean, var]
     wide = [a.astype(np.float64) for a in arrays]
     results = cpu_norm.batch_norm_grad(*arrays, relu, 1e-5, True)
-    truth = reference.batch_norm_grad(*wide, relu, 1e-5, True)
+    truth = reference_norm.batch_norm_grad(*wide, relu, 1e-5, True)
     # Sums over rows may cancel: their error is bounded by the size of what is summed.
     summed = np.abs(dy).reshape(-1, c).sum(axis=0).max()
     sizes = [np.abs(truth[0]).max(), 2 * summed, summed, np.abs(dy).max()]
@@ -92,12 +96,12 @@ WINDOWS: dict[str, Any] = {
 def test_max_pooling_of_every_width(n: int, channels: int, geometry: Any, threads: int) -> None:
     x = np.round(2 * numbers(n, 14, 13, channels))
     y, tap = cpu_pool.max_pool2d(x, *geometry)
-    expected, expected_tap = reference.max_pool2d(x, *geometry)
+    expected, expected_tap = reference_pool.max_pool2d(x, *geometry)
     np.testing.assert_array_equal(y, expected)
     np.testing.assert_array_equal(tap, expected_tap)
     dy = numbers(*y.shape)
     dx = cpu_pool.max_pool2d_grad(dy, tap, x.shape, *geometry)
-    expected = reference.max_pool2d_grad(dy, tap, x.shape, *geometry)
+    expected = reference_pool.max_pool2d_grad(dy, tap, x.shape, *geometry)
     np.testing.assert_allclose(dx, expected, atol=1e-6)
 
 
@@ -106,9 +110,9 @@ def test_the_mean_of_whole_images(shape: tuple[int, ...], threads: int) -> None:
     x = numbers(*shape)
     y = cpu_pool.global_avg_pool2d(x)
     wide = x.astype(np.float64)
-    np.testing.assert_allclose(y, reference.global_avg_pool2d(wide), atol=1e-6)
+    np.testing.assert_allclose(y, reference_pool.global_avg_pool2d(wide), atol=1e-6)
     dx = cpu_pool.global_avg_pool2d_grad(y, shape)
-    np.testing.assert_allclose(dx, reference.global_avg_pool2d_grad(y, shape), rtol=2e-7)
+    np.testing.assert_allclose(dx, reference_pool.global_avg_pool2d_grad(y, shape), rtol=2e-7)
     assert dx.flags.c_contiguous
 
 
@@ -156,7 +160,7 @@ def test_rows_of_every_width(shape: tuple[int, int], threads: int) -> None:
         np.testing.assert_allclose(dx, expected, atol=1e-5, rtol=1e-6)
     weight, bias = numbers(shape[1]), numbers(shape[1])
     results = cpu_layer_norm.layer_norm(x, weight, bias, 0.1)
-    expected = reference.layer_norm(wide, weight, bias, 0.1)
+    expected = reference_norm.layer_norm(wide, weight, bias, 0.1)
     for got, true in zip(results, expected, strict=True):
         np.testing.assert_allclose(got, true, atol=5e-6)
 

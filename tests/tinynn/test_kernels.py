@@ -17,7 +17,13 @@ from hypothesis import strategies as st
 import tinynn as tn
 from tinynn.backend import Backend, backend_names, get_backend
 from tinynn.gradcheck_cases import Draw, convolution, pooling
-from tinynn.kernels import reference, reference_ctc, reference_rnn
+from tinynn.kernels import (
+    reference,
+    reference_ctc,
+    reference_pool,
+    reference_rnn,
+    reference_softmax,
+)
 from tinynn.kernels.geometry import conv_output_size, live_taps, tap_visits
 
 Arguments = list[Any]
@@ -183,7 +189,7 @@ def max_pool2d(draw: Draw) -> Arguments:
 @cases(ELEMENTWISE)  # windows overlap: sums of up to nine
 def max_pool2d_grad(draw: Draw) -> Arguments:
     x, *geometry = max_pool2d(draw)
-    _, tap = reference.max_pool2d(x, *geometry)
+    _, tap = reference_pool.max_pool2d(x, *geometry)
     return [draw.normal(*tap.shape), tap, x.shape, *geometry]
 
 
@@ -197,7 +203,7 @@ def avg_pool2d(draw: Draw) -> Arguments:
 @cases(ELEMENTWISE)
 def avg_pool2d_grad(draw: Draw) -> Arguments:
     x, *geometry = avg_pool2d(draw)
-    return [draw.normal(*reference.avg_pool2d(x, *geometry).shape), x.shape, *geometry]
+    return [draw.normal(*reference_pool.avg_pool2d(x, *geometry).shape), x.shape, *geometry]
 
 
 @cases(ELEMENTWISE)
@@ -327,7 +333,7 @@ def one_array_and_an_axis(draw: Draw) -> Arguments:
 @cases(ELEMENTWISE, "softmax_grad", "log_softmax_grad")
 def two_arrays_and_an_axis(draw: Draw) -> Arguments:
     x, axis = one_array_and_an_axis(draw)
-    return [draw.normal(*x.shape), reference.log_softmax(x, axis), axis]
+    return [draw.normal(*x.shape), reference_softmax.log_softmax(x, axis), axis]
 
 
 @cases(ELEMENTWISE)
@@ -357,7 +363,7 @@ def label_cross_entropy(draw: Draw) -> Arguments:
 @cases(ELEMENTWISE)
 def label_cross_entropy_grad(draw: Draw) -> Arguments:
     logits, labels, *options = label_cross_entropy(draw)
-    _, *statistics = reference.label_cross_entropy(logits, labels, *options)
+    _, *statistics = reference_softmax.label_cross_entropy(logits, labels, *options)
     return [draw.normal(len(logits)), logits, labels, *statistics, *options]
 
 
@@ -374,7 +380,7 @@ def mean_over_labels(draw: Draw) -> Arguments:
 def ctc_loss(draw: Draw) -> Arguments:
     t, n, s = draw.integer(1, 12), draw.choice([1, 3, 40]), draw.integer(0, 5)
     classes = draw.choice([2, 3, 11])
-    log_probs = reference.log_softmax(draw.choice([1, 5]) * draw.normal(t, n, classes), 2)
+    log_probs = reference_softmax.log_softmax(draw.choice([1, 5]) * draw.normal(t, n, classes), 2)
     if draw.flag():  # what never happens
         log_probs = np.where(draw.normal(*log_probs.shape) > 1, -np.inf, log_probs)
     blank = draw.integer(0, classes - 1)
@@ -683,7 +689,7 @@ def test_channels_that_fill_no_vector(backend_name: str, channels: int) -> None:
     draw, c = Draw(np.random.default_rng(channels)), channels
     x, one = draw.columns(3, 7, 6, c) + 1, np.ones(c)
     average = (3, 2), (2, 2), (1, 0), False, True, None
-    pooled, kept = draw.normal(*reference.avg_pool2d(x, *average).shape), draw.flag()
+    pooled, kept = draw.normal(*reference_pool.avg_pool2d(x, *average).shape), draw.flag()
     norm = [draw.normal(c) for _ in range(2)] + [draw.normal(*x.shape), True, 1e-5]
     statistics = [one, *(f(x, axis=(0, 1, 2)) for f in (np.mean, np.var))]
     rectified = [draw.normal(*x.shape), one, one, *statistics[1:], True, 1e-5]

@@ -24,6 +24,7 @@ from tinynn.kernels import (
     cpu_winograd,
     cpu_winograd_weights,
     reference,
+    reference_norm,
 )
 from tinynn.kernels.cpu_arithmetic import add
 from tinynn.kernels.cpu_direct_conv import axes_of
@@ -53,7 +54,7 @@ def conv2d(
     return np.concatenate([method.conv2d(a, b, *axes) for a, b in pairs], axis=3)
 
 
-@float32_only(reference.conv2d_batch_norm)
+@float32_only(reference_norm.conv2d_batch_norm)
 def conv2d_batch_norm(
     x: Array,
     w: Array,
@@ -69,7 +70,7 @@ def conv2d_batch_norm(
     relu: bool,
     eps: float,
 ) -> Array:
-    """Drop-in for reference.conv2d_batch_norm: in one kernel of few pixels, else in place."""
+    """Drop-in for reference_norm.conv2d_batch_norm: in one kernel of few pixels, else in place."""
     geometry = stride, padding, dilation
     norm = weight, bias, mean, var, residual, relu, eps
     method, _ = choose("conv2d", x.shape, w.shape, *geometry, groups)

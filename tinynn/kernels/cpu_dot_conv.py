@@ -183,7 +183,7 @@ def conv2d(
 ) -> np.ndarray:  # fmt: skip
     """x (N, H, W, C), w (OC, KH, KW, C) -> y (N, OH, OW, OC). C in multiples of the lanes.
 
-    `norm`: the arguments of reference.batch_norm_inference after x, for y.
+    `norm`: the arguments of reference_norm.batch_norm_inference after x, for y.
     """
     samples, channels = x.shape[0], (x.shape[3], w.shape[0])
     job, tasks, shape = prepare(vertical, horizontal, samples, channels, tile or host_tile())

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_norm
 from tinynn.kernels.cpu_formulas import sqrt
 from tinynn.kernels.cpu_rows import Row, rows
 from tinynn.kernels.fallback import float32_only
@@ -51,11 +51,11 @@ def layer_norm_grad_rows(row: Row) -> None:
 # ---------------------------------------------------------------------------------------------
 
 
-@float32_only(reference.layer_norm)
+@float32_only(reference_norm.layer_norm)
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.layer_norm."""
+    """Drop-in for reference_norm.layer_norm."""
     if not x.size:
-        return reference.layer_norm(x, weight, bias, eps)
+        return reference_norm.layer_norm(x, weight, bias, eps)
     m, d = x.shape
     y, mean, rstd = empty_like(x), np.empty((m, 1), np.float32), np.empty((m, 1), np.float32)
     arrays = {"x": x, "weight": weight, "bias": bias, "y": y, "mean": mean, "rstd": rstd}
@@ -63,13 +63,13 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     return y, mean, rstd
 
 
-@float32_only(reference.layer_norm_grad)
+@float32_only(reference_norm.layer_norm_grad)
 def layer_norm_grad(
     dy: Array, x: Array, weight: Array, mean: Array, rstd: Array
 ) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.layer_norm_grad: the sums over rows and columns in one pass."""
+    """Drop-in for reference_norm.layer_norm_grad: the sums over rows and columns in one pass."""
     if not x.size:
-        return reference.layer_norm_grad(dy, x, weight, mean, rstd)
+        return reference_norm.layer_norm_grad(dy, x, weight, mean, rstd)
     m, d = x.shape
     height = max(-(-m // BLOCKS), LEAST)
     dx, sums = empty_like(dy), np.zeros((2, -(-m // height), d), np.float32)

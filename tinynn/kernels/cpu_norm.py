@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_norm
 from tinynn.kernels.cpu_loops import QUICK, ROWS, Columns, folds
 from tinynn.kernels.cpu_norm_passes import (
     NORM,
@@ -131,7 +131,7 @@ def normalise_few(
     x: Array, weight: Array, bias: Array, mean: Array, var: Array, residual: Array | None,
     relu: bool, eps: float,
 ) -> Array:  # fmt: skip
-    """As reference.batch_norm_inference, in as few new arrays as can be."""
+    """As reference_norm.batch_norm_inference, in as few new arrays as can be."""
     scale = var + eps
     np.sqrt(scale, out=scale)
     np.divide(weight, scale, out=scale)
@@ -143,11 +143,11 @@ def normalise_few(
     return np.maximum(y, 0, out=y) if relu else y
 
 
-@float32_only(reference.batch_norm)
+@float32_only(reference_norm.batch_norm)
 def batch_norm(
     x: Array, weight: Array, bias: Array, residual: Array | None, relu: bool, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.batch_norm: one pass for the statistics, one for the output."""
+    """Drop-in for reference_norm.batch_norm: one pass for the statistics, one for the output."""
     y, mean, var = empty_like(x), np.empty_like(weight), np.empty_like(weight)
     call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
     call.sum(moments, shifted=True)
@@ -155,7 +155,7 @@ def batch_norm(
     return forward(call, y, residual, relu), mean, var
 
 
-@float32_only(reference.update_running_statistics)
+@float32_only(reference_norm.update_running_statistics)
 def update_running_statistics(
     running_mean: Array,
     running_var: Array,
@@ -165,7 +165,7 @@ def update_running_statistics(
     count: int,
     batches: Array | None = None,
 ) -> None:
-    """Drop-in for reference.update_running_statistics: four small arrays, one call."""
+    """Drop-in for reference_norm.update_running_statistics: four small arrays, one call."""
     job = EMPTY.bind(
         channels=mean.size, running_mean=running_mean, running_var=running_var, mean=mean,
         var=var, momentum=float(momentum), unbias=count / (count - 1),
@@ -175,7 +175,7 @@ def update_running_statistics(
         batches += 1
 
 
-@float32_only(reference.batch_norm_inference)
+@float32_only(reference_norm.batch_norm_inference)
 def batch_norm_inference(
     x: Array,
     weight: Array,
@@ -186,7 +186,7 @@ def batch_norm_inference(
     relu: bool,
     eps: float,
 ) -> Array:
-    """Drop-in for reference.batch_norm_inference: one pass."""
+    """Drop-in for reference_norm.batch_norm_inference: one pass."""
     if x.size <= SMALL:
         return normalise_few(x, weight, bias, mean, var, residual, relu, eps)
     return normalise_into(empty_like(x), x, weight, bias, mean, var, residual, relu, eps)
@@ -196,7 +196,7 @@ def normalise_into(
     y: Array, x: Array, weight: Array, bias: Array, mean: Array, var: Array,
     residual: Array | None, relu: bool, eps: float,
 ) -> Array:  # fmt: skip
-    """As reference.batch_norm_inference; y may be x."""
+    """As reference_norm.batch_norm_inference; y may be x."""
     call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
     return forward(call, y, residual, relu)
 
@@ -232,7 +232,7 @@ def backward(
     return dx, dweight, dbias, (dz if relu else dy) if needs_residual else None
 
 
-@float32_only(reference.batch_norm_grad)
+@float32_only(reference_norm.batch_norm_grad)
 def batch_norm_grad(
     dy: Array,
     x: Array,
@@ -247,13 +247,13 @@ def batch_norm_grad(
     out_weight: Array | None = None,
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Drop-in for reference.batch_norm_grad: one pass for the sums, one for dx."""
+    """Drop-in for reference_norm.batch_norm_grad: one pass for the sums, one for dx."""
     formulas = {False: combine, True: combine_relu}
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return backward(formulas, *given)
 
 
-@float32_only(reference.batch_norm_inference_grad)
+@float32_only(reference_norm.batch_norm_inference_grad)
 def batch_norm_inference_grad(
     dy: Array,
     x: Array,
@@ -268,7 +268,7 @@ def batch_norm_inference_grad(
     out_weight: Array | None = None,
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Drop-in for reference.batch_norm_inference_grad: as batch_norm_grad, with dx = a dz."""
+    """Drop-in for reference_norm.batch_norm_inference_grad: as batch_norm_grad, with dx = a dz."""
     formulas = {False: scaled, True: scaled_relu}
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return backward(formulas, *given)

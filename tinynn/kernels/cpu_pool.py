@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_pool
 from tinynn.kernels.cpu_formulas import larger, where
 from tinynn.kernels.cpu_loops import QUICK
 from tinynn.kernels.cpu_parallel import Job, job_type, run
@@ -84,7 +84,7 @@ class Windows:
     ):
         geometry = (kernel_size, stride, padding, dilation, ceil_mode)
         n, h, w, self.channels = self.x_shape = x_shape
-        self.out = oh, ow = reference.pool_geometry(x_shape, *geometry)[0]
+        self.out = oh, ow = reference_pool.pool_geometry(x_shape, *geometry)[0]
         self.y_shape = n, oh, ow, self.channels
         self.pixels = {"x": h * w, "y": oh * ow}  # of a sample
         kh, kw = kernel_size
@@ -152,7 +152,7 @@ def average_windows(
     """The numbers are the shares: 1 / divisor."""
     windows = Windows(x_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
     geometry = x_shape, kernel_size, stride, padding, windows.out
-    divisor = reference.pool_divisor(*geometry, count_include_pad).ravel()
+    divisor = reference_pool.pool_divisor(*geometry, count_include_pad).ravel()
     if divisor_override:
         divisor[:] = divisor_override
     windows.numbers = 1 / divisor[windows.outputs]
@@ -164,20 +164,20 @@ def average_windows(
 # ---------------------------------------------------------------------------------------------
 
 
-@float32_only(reference.max_pool2d)
+@float32_only(reference_pool.max_pool2d)
 def max_pool2d(
     x: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
-    """Drop-in for reference.max_pool2d."""
+    """Drop-in for reference_pool.max_pool2d."""
     if kernel_size[0] * kernel_size[1] > 256:  # taps are bytes
-        return reference.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
+        return reference_pool.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
     windows = max_windows(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     y, tap = empty(windows.y_shape), empty(windows.y_shape, np.uint8)
     windows.forward(keep_largest, x=x, y=y, taps=tap)
     return y, tap
 
 
-@float32_only(reference.max_pool2d_grad)
+@float32_only(reference_pool.max_pool2d_grad)
 def max_pool2d_grad(
     dy: Array,
     tap: Array,
@@ -188,15 +188,15 @@ def max_pool2d_grad(
     dilation: Pair,
     ceil_mode: bool,
 ) -> Array:
-    """Drop-in for reference.max_pool2d_grad."""
+    """Drop-in for reference_pool.max_pool2d_grad."""
     if tap.dtype != np.uint8 or not tap.flags.c_contiguous:
         geometry = kernel_size, stride, padding, dilation, ceil_mode
-        return reference.max_pool2d_grad(dy, tap, x_shape, *geometry)
+        return reference_pool.max_pool2d_grad(dy, tap, x_shape, *geometry)
     windows = max_windows(x_shape, kernel_size, stride, padding, dilation, ceil_mode)
     return windows.backward(give_to_winner, add_if_won, dy=dy, taps=tap)
 
 
-@float32_only(reference.avg_pool2d)
+@float32_only(reference_pool.avg_pool2d)
 def avg_pool2d(
     x: Array,
     kernel_size: Pair,
@@ -206,7 +206,7 @@ def avg_pool2d(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """Drop-in for reference.avg_pool2d."""
+    """Drop-in for reference_pool.avg_pool2d."""
     options = ceil_mode, count_include_pad, divisor_override
     windows = average_windows(x.shape, kernel_size, stride, padding, *options)
     y = empty(windows.y_shape)
@@ -214,7 +214,7 @@ def avg_pool2d(
     return y
 
 
-@float32_only(reference.avg_pool2d_grad)
+@float32_only(reference_pool.avg_pool2d_grad)
 def avg_pool2d_grad(
     dy: Array,
     x_shape: tuple[int, ...],
@@ -225,20 +225,20 @@ def avg_pool2d_grad(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """Drop-in for reference.avg_pool2d_grad."""
+    """Drop-in for reference_pool.avg_pool2d_grad."""
     options = ceil_mode, count_include_pad, divisor_override
     windows = average_windows(x_shape, kernel_size, stride, padding, *options)
     return windows.backward(give_shares, add_share_back, dy=dy)
 
 
-@float32_only(reference.global_avg_pool2d)
+@float32_only(reference_pool.global_avg_pool2d)
 def global_avg_pool2d(x: Array) -> Array:
-    """Drop-in for reference.global_avg_pool2d: the channels' sums stay in registers."""
+    """Drop-in for reference_pool.global_avg_pool2d: the channels' sums stay in registers."""
     return avg_pool2d(x, x.shape[1:3], x.shape[1:3], (0, 0), False, True, None)
 
 
-@float32_only(reference.global_avg_pool2d_grad)
+@float32_only(reference_pool.global_avg_pool2d_grad)
 def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
-    """Drop-in for reference.global_avg_pool2d_grad."""
+    """Drop-in for reference_pool.global_avg_pool2d_grad."""
     size = x_shape[1], x_shape[2]
     return avg_pool2d_grad(dy, x_shape, size, size, (0, 0), False, True, None)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import carray
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_softmax
 from tinynn.kernels.cpu_formulas import exp, log, where
 from tinynn.kernels.cpu_llvm import load_float, load_int, store_float
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
@@ -119,41 +119,41 @@ def matrix(x: Array) -> tuple[int, int]:
     return x.size // x.shape[-1], x.shape[-1]
 
 
-@float32_only(reference.softmax)
+@float32_only(reference_softmax.softmax)
 def softmax(x: Array, axis: int) -> Array:
-    """Drop-in for reference.softmax along the last axis."""
+    """Drop-in for reference_softmax.softmax along the last axis."""
     if not fits(x, axis):
-        return reference.softmax(x, axis)
+        return reference_softmax.softmax(x, axis)
     y = empty_like(x)
     softmax_rows(matrix(x), x=x, y=y)
     return y
 
 
-@float32_only(reference.log_softmax)
+@float32_only(reference_softmax.log_softmax)
 def log_softmax(x: Array, axis: int) -> Array:
-    """Drop-in for reference.log_softmax along the last axis."""
+    """Drop-in for reference_softmax.log_softmax along the last axis."""
     if not fits(x, axis):
-        return reference.log_softmax(x, axis)
+        return reference_softmax.log_softmax(x, axis)
     y = empty_like(x)
     log_softmax_rows(matrix(x), x=x, y=y)
     return y
 
 
-@float32_only(reference.softmax_grad)
+@float32_only(reference_softmax.softmax_grad)
 def softmax_grad(dy: Array, y: Array, axis: int) -> Array:
-    """Drop-in for reference.softmax_grad along the last axis."""
+    """Drop-in for reference_softmax.softmax_grad along the last axis."""
     if not fits(y, axis):
-        return reference.softmax_grad(dy, y, axis)
+        return reference_softmax.softmax_grad(dy, y, axis)
     dx = empty_like(dy)
     softmax_grad_rows(matrix(y), dy=dy, y=y, dx=dx)
     return dx
 
 
-@float32_only(reference.log_softmax_grad)
+@float32_only(reference_softmax.log_softmax_grad)
 def log_softmax_grad(dy: Array, y: Array, axis: int) -> Array:
-    """Drop-in for reference.log_softmax_grad along the last axis."""
+    """Drop-in for reference_softmax.log_softmax_grad along the last axis."""
     if not fits(y, axis):
-        return reference.log_softmax_grad(dy, y, axis)
+        return reference_softmax.log_softmax_grad(dy, y, axis)
     dx = empty_like(dy)
     log_softmax_grad_rows(matrix(y), dy=dy, y=y, dx=dx)
     return dx
@@ -170,20 +170,20 @@ def label_fields(labels: Array, classes: int, ignore_index: int, smoothing: floa
     )
 
 
-@float32_only(reference.label_cross_entropy)
+@float32_only(reference_softmax.label_cross_entropy)
 def label_cross_entropy(
     logits: Array, labels: Array, ignore_index: int, label_smoothing: float
 ) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.label_cross_entropy."""
+    """Drop-in for reference_softmax.label_cross_entropy."""
     losses, tops, totals = np.empty((3, len(logits)), np.float32)
     fields = label_fields(labels, logits.shape[1], ignore_index, label_smoothing)
     cross_entropy_rows(logits.shape, x=logits, losses=losses, tops=tops, totals=totals, **fields)
     return losses, tops, totals
 
 
-@float32_only(reference.mean_over_labels)
+@float32_only(reference_softmax.mean_over_labels)
 def mean_over_labels(losses: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
-    """Drop-in for reference.mean_over_labels: one call for five."""
+    """Drop-in for reference_softmax.mean_over_labels: one call for five."""
     results, labels = np.empty(2, np.float32), np.ascontiguousarray(labels, np.int64)
     job = EMPTY.bind(
         losses=losses, labels=labels, samples=losses.size, ignore_index=ignore_index,
@@ -193,7 +193,7 @@ def mean_over_labels(losses: Array, labels: Array, ignore_index: int) -> tuple[A
     return results[0, ...], results[1, ...]
 
 
-@float32_only(reference.label_cross_entropy_grad)
+@float32_only(reference_softmax.label_cross_entropy_grad)
 def label_cross_entropy_grad(
     dlosses: Array,
     logits: Array,
@@ -203,7 +203,7 @@ def label_cross_entropy_grad(
     ignore_index: int,
     label_smoothing: float,
 ) -> Array:
-    """Drop-in for reference.label_cross_entropy_grad."""
+    """Drop-in for reference_softmax.label_cross_entropy_grad."""
     dx = empty_like(logits)
     fields = label_fields(labels, logits.shape[1], ignore_index, label_smoothing)
     cross_entropy_grad_rows(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference, reference_norm
 from tinynn.kernels.cuda_conv import conv2d
 from tinynn.kernels.cuda_launch import drop_in, float32, int32, kernel, like, per_element
 from tinynn.kernels.geometry import Padding, Pair
@@ -58,11 +58,11 @@ def layer_norm_sums(dy: Array, x: Array, mean: Array, rstd: Array) -> tuple[Arra
     return dweight, dbias
 
 
-@drop_in(reference.batch_norm)
+@drop_in(reference_norm.batch_norm)
 def batch_norm(
     x: Array, weight: Array, bias: Array, residual: Array | None, relu: bool, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.batch_norm."""
+    """Drop-in for reference_norm.batch_norm."""
     mean, var = like(weight), like(weight)
     channels = x.shape[-1]
     rows = x.size // channels
@@ -71,7 +71,7 @@ def batch_norm(
     return _normalize(x, weight, bias, mean, var, residual, relu, eps), mean, var
 
 
-@drop_in(reference.update_running_statistics)
+@drop_in(reference_norm.update_running_statistics)
 def update_running_statistics(
     running_mean: Array,
     running_var: Array,
@@ -81,19 +81,19 @@ def update_running_statistics(
     count: int,
     batches: Array | None = None,
 ) -> None:
-    """Drop-in for reference.update_running_statistics: one launch in place of eight."""
+    """Drop-in for reference_norm.update_running_statistics: one launch in place of eight."""
     arrays = running_mean, running_var, mean, var
     if batches is None:
         batches = namespace(mean).empty((), np.int64)  # counted in vain
     if batches.dtype != np.int64:
-        return reference.update_running_statistics(*arrays, momentum, count, batches)
+        return reference_norm.update_running_statistics(*arrays, momentum, count, batches)
     per_element(
         FILE, "update_running_statistics", mean.size, *arrays, batches, int32(mean.size),
         float32(momentum), float32(count / (count - 1)),
     )  # fmt: skip
 
 
-@drop_in(reference.batch_norm_inference)
+@drop_in(reference_norm.batch_norm_inference)
 def batch_norm_inference(
     x: Array,
     weight: Array,
@@ -104,7 +104,7 @@ def batch_norm_inference(
     relu: bool,
     eps: float,
 ) -> Array:
-    """Drop-in for reference.batch_norm_inference."""
+    """Drop-in for reference_norm.batch_norm_inference."""
     return _normalize(x, weight, bias, mean, var, residual, relu, eps)
 
 
@@ -123,7 +123,7 @@ def conv2d_batch_norm(
     relu: bool,
     eps: float,
 ) -> Array:
-    """Drop-in for reference.conv2d_batch_norm."""
+    """Drop-in for reference_norm.conv2d_batch_norm."""
     y = conv2d(x, w, stride, padding, dilation, groups)
     return batch_norm_inference(y, weight, bias, mean, var, residual, relu, eps)
 
@@ -153,7 +153,7 @@ def _stride(x: Array) -> int:
     return -(-x.size // channels // EACH) * channels
 
 
-@drop_in(reference.batch_norm_grad)
+@drop_in(reference_norm.batch_norm_grad)
 def batch_norm_grad(
     dy: Array,
     x: Array,
@@ -168,12 +168,12 @@ def batch_norm_grad(
     out_weight: Array | None = None,
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Drop-in for reference.batch_norm_grad."""
+    """Drop-in for reference_norm.batch_norm_grad."""
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _gradients(*given, training=True)
 
 
-@drop_in(reference.batch_norm_inference_grad)
+@drop_in(reference_norm.batch_norm_inference_grad)
 def batch_norm_inference_grad(
     dy: Array,
     x: Array,
@@ -188,7 +188,7 @@ def batch_norm_inference_grad(
     out_weight: Array | None = None,
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Drop-in for reference.batch_norm_inference_grad."""
+    """Drop-in for reference_norm.batch_norm_inference_grad."""
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _gradients(*given, training=False)
 

@@ -9,21 +9,22 @@ import math
 
 import numpy as np
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference, reference_pool
 from tinynn.kernels.cuda_launch import drop_in, int32, per_element, result
 from tinynn.kernels.geometry import Pair
-from tinynn.kernels.reference import Array, pool_geometry
+from tinynn.kernels.reference import Array
+from tinynn.kernels.reference_pool import pool_geometry
 
 FILE = "pool"
 
 
-@drop_in(reference.max_pool2d)
+@drop_in(reference_pool.max_pool2d)
 def max_pool2d(
     x: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
-    """Drop-in for reference.max_pool2d, for windows whose taps a byte can count."""
+    """Drop-in for reference_pool.max_pool2d, for windows whose taps a byte can count."""
     if math.prod(kernel_size) > 256:
-        return reference.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
+        return reference_pool.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode)
     n, h, w, c = x.shape
     out, _ = pool_geometry(x.shape, kernel_size, stride, padding, dilation, ceil_mode)
     y = result(x, (n, *out, c))
@@ -33,7 +34,7 @@ def max_pool2d(
     return y, tap
 
 
-@drop_in(reference.max_pool2d_grad)
+@drop_in(reference_pool.max_pool2d_grad)
 def max_pool2d_grad(
     dy: Array,
     tap: Array,
@@ -44,9 +45,9 @@ def max_pool2d_grad(
     dilation: Pair,
     ceil_mode: bool,
 ) -> Array:
-    """Drop-in for reference.max_pool2d_grad."""
+    """Drop-in for reference_pool.max_pool2d_grad."""
     if tap.dtype != np.uint8:
-        return reference.max_pool2d_grad(
+        return reference_pool.max_pool2d_grad(
             dy, tap, x_shape, kernel_size, stride, padding, dilation, ceil_mode
         )
     dx = result(dy, x_shape)
@@ -56,7 +57,7 @@ def max_pool2d_grad(
     return dx
 
 
-@drop_in(reference.avg_pool2d)
+@drop_in(reference_pool.avg_pool2d)
 def avg_pool2d(
     x: Array,
     kernel_size: Pair,
@@ -66,7 +67,7 @@ def avg_pool2d(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """Drop-in for reference.avg_pool2d."""
+    """Drop-in for reference_pool.avg_pool2d."""
     n, h, w, c = x.shape
     out, _ = pool_geometry(x.shape, kernel_size, stride, padding, (1, 1), ceil_mode)
     y = result(x, (n, *out, c))
@@ -76,7 +77,7 @@ def avg_pool2d(
     return y
 
 
-@drop_in(reference.avg_pool2d_grad)
+@drop_in(reference_pool.avg_pool2d_grad)
 def avg_pool2d_grad(
     dy: Array,
     x_shape: tuple[int, ...],
@@ -87,7 +88,7 @@ def avg_pool2d_grad(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """Drop-in for reference.avg_pool2d_grad."""
+    """Drop-in for reference_pool.avg_pool2d_grad."""
     dx = result(dy, x_shape)
     shapes, divisor = (*x_shape[1:], *dy.shape[1:3]), (count_include_pad, divisor_override or 0)
     sizes = map(int32, (dx.size, *shapes, *kernel_size, *stride, *padding, *divisor))
@@ -95,18 +96,18 @@ def avg_pool2d_grad(
     return dx
 
 
-@drop_in(reference.global_avg_pool2d)
+@drop_in(reference_pool.global_avg_pool2d)
 def global_avg_pool2d(x: Array) -> Array:
-    """Drop-in for reference.global_avg_pool2d."""
+    """Drop-in for reference_pool.global_avg_pool2d."""
     n, h, w, c = x.shape
     y = result(x, (n, 1, 1, c))
     per_element(FILE, "global_avg_pool2d", y.size, x, y, int32(y.size), int32(h * w), int32(c))
     return y
 
 
-@drop_in(reference.global_avg_pool2d_grad)
+@drop_in(reference_pool.global_avg_pool2d_grad)
 def global_avg_pool2d_grad(dy: Array, x_shape: tuple[int, ...]) -> Array:
-    """Drop-in for reference.global_avg_pool2d_grad."""
+    """Drop-in for reference_pool.global_avg_pool2d_grad."""
     dx = result(dy, x_shape)
     sizes = int32(dx.size), int32(x_shape[1] * x_shape[2]), int32(x_shape[3])
     per_element(FILE, "global_avg_pool2d_grad", dx.size, dy, dx, *sizes)

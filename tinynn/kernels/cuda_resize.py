@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_pool
 from tinynn.kernels.cuda_launch import drop_in, int32, per_element, result
 from tinynn.kernels.reference import Array
 
 
-@drop_in(reference.interpolate)
+@drop_in(reference_pool.interpolate)
 def interpolate(x: Array, rows: Array, columns: Array) -> Array:
-    """Drop-in for reference.interpolate."""
+    """Drop-in for reference_pool.interpolate."""
     n, h, w, c = x.shape
     oh, ow = len(rows), len(columns)
     return _mix(_mix(x, rows, (n, oh, w, c), h, w * c), columns, (n, oh, ow, c), w, c)

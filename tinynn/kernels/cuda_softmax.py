@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_softmax
 from tinynn.kernels.cuda_launch import drop_in, float32, int32, kernel, like, per_element
 from tinynn.kernels.reference import Array, namespace
 
@@ -25,27 +25,27 @@ def _per_row(name: str, logits: Array, given: tuple[Array, ...], *options: Any) 
     launch((-(-rows // WARPS),), (WARP, WARPS), (*given, *sizes, *options))
 
 
-@drop_in(reference.cross_entropy)
+@drop_in(reference_softmax.cross_entropy)
 def cross_entropy(logits: Array, target: Array) -> Array:
-    """Drop-in for reference.cross_entropy: one warp for each row, one launch in place of eleven."""
+    """Drop-in for reference_softmax.cross_entropy: a warp for each row, one launch for eleven."""
     losses = namespace(logits).empty(len(logits), logits.dtype)
     _per_row("cross_entropy", logits, (logits, target, losses))
     return losses
 
 
-@drop_in(reference.cross_entropy_grad)
+@drop_in(reference_softmax.cross_entropy_grad)
 def cross_entropy_grad(dloss: Array, logits: Array, target: Array) -> Array:
-    """Drop-in for reference.cross_entropy_grad: one launch in place of nine."""
+    """Drop-in for reference_softmax.cross_entropy_grad: one launch in place of nine."""
     dlogits = like(logits)
     _per_row("cross_entropy_grad", logits, (dloss, logits, target, dlogits))
     return dlogits
 
 
-@drop_in(reference.label_cross_entropy)
+@drop_in(reference_softmax.label_cross_entropy)
 def label_cross_entropy(
     logits: Array, labels: Array, ignore_index: int, label_smoothing: float
 ) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.label_cross_entropy: one warp for each row."""
+    """Drop-in for reference_softmax.label_cross_entropy: one warp for each row."""
     xp, options = namespace(logits), (np.int64(ignore_index), float32(label_smoothing))
     losses, top, total = (xp.empty(len(logits), logits.dtype) for _ in range(3))
     given = logits, labels.astype(np.int64, copy=False), losses, top, total
@@ -53,7 +53,7 @@ def label_cross_entropy(
     return losses, top, total
 
 
-@drop_in(reference.label_cross_entropy_grad)
+@drop_in(reference_softmax.label_cross_entropy_grad)
 def label_cross_entropy_grad(
     dlosses: Array,
     logits: Array,
@@ -63,7 +63,7 @@ def label_cross_entropy_grad(
     ignore_index: int,
     label_smoothing: float,
 ) -> Array:
-    """Drop-in for reference.label_cross_entropy_grad."""
+    """Drop-in for reference_softmax.label_cross_entropy_grad."""
     dlogits, classes = like(logits), int32(logits.shape[1])
     labels = labels.astype(np.int64, copy=False)
     per_element(
@@ -73,11 +73,11 @@ def label_cross_entropy_grad(
     return dlogits
 
 
-@drop_in(reference.mean_over_labels)
+@drop_in(reference_softmax.mean_over_labels)
 def mean_over_labels(losses: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
-    """Drop-in for reference.mean_over_labels: one launch for five, always in the same order."""
+    """Drop-in for reference_softmax.mean_over_labels: one launch for five, always in one order."""
     if losses.size > MOST_LOSSES:
-        return reference.mean_over_labels(losses, labels, ignore_index)
+        return reference_softmax.mean_over_labels(losses, labels, ignore_index)
     xp = namespace(losses)
     mean, count = xp.empty((), losses.dtype), xp.empty((), losses.dtype)
     sizes = int32(losses.size), np.int64(ignore_index)

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from numba import types, void
 
-from tinynn.kernels import plain_conv, plain_norm, plain_pool, reference, reference_optim
+from tinynn.kernels import (
+    plain_conv,
+    plain_norm,
+    plain_pool,
+    reference,
+    reference_optim,
+    reference_softmax,
+)
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty, empty_like
 from tinynn.kernels.plain_norm import add_to_rows
@@ -126,18 +133,18 @@ def losses_grad(dlosses, logits, labels, tops, totals, ignore_index, smoothing, 
             dlogits[i, k] = dlosses[i] * (p - target) if counts else 0.0
 
 
-@float32_only(reference.label_cross_entropy)
+@float32_only(reference_softmax.label_cross_entropy)
 def label_cross_entropy(
     logits: Array, labels: Array, ignore_index: int, label_smoothing: float
 ) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.label_cross_entropy."""
+    """Drop-in for reference_softmax.label_cross_entropy."""
     results = np.empty((3, len(logits)), np.float32)
     labels = np.ascontiguousarray(labels, np.int64)
     losses_of(logits, labels, ignore_index, label_smoothing, results)
     return results[0], results[1], results[2]
 
 
-@float32_only(reference.label_cross_entropy_grad)
+@float32_only(reference_softmax.label_cross_entropy_grad)
 def label_cross_entropy_grad(
     dlosses: Array,
     logits: Array,
@@ -147,7 +154,7 @@ def label_cross_entropy_grad(
     ignore_index: int,
     label_smoothing: float,
 ) -> Array:
-    """Drop-in for reference.label_cross_entropy_grad."""
+    """Drop-in for reference_softmax.label_cross_entropy_grad."""
     dlogits = empty_like(logits)
     labels = np.ascontiguousarray(labels, np.int64)
     losses_grad(dlosses, logits, labels, top, total, ignore_index, label_smoothing, dlogits)

@@ -169,7 +169,7 @@ def conv2d_batch_norm(
     relu: bool,
     eps: float,
 ) -> Array:
-    """Drop-in for reference.conv2d_batch_norm."""
+    """Drop-in for reference_norm.conv2d_batch_norm."""
     y = conv2d(x, w, stride, padding, dilation, groups)
     return batch_norm_inference(y, weight, bias, mean, var, residual, relu, eps)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import types, void
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference, reference_norm
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 from tinynn.kernels.plain_threads import (
@@ -135,11 +135,11 @@ def sum_blocks(loop: Any, count: int, arrays: Sequence[Any], *others: Any) -> Ar
     return sums.sum(axis=0)
 
 
-@float32_only(reference.batch_norm)
+@float32_only(reference_norm.batch_norm)
 def batch_norm(
     x: Array, weight: Array, bias: Array, residual: Array | None, relu: bool, eps: float
 ) -> tuple[Array, Array, Array]:
-    """Drop-in for reference.batch_norm: one pass for both moments, one for the rest."""
+    """Drop-in for reference_norm.batch_norm: one pass for both moments, one for the rest."""
     m = x.size // x.shape[-1]
     total, square = sum_blocks(moments, 2, [rows(x)])
     mean = total / m
@@ -148,7 +148,7 @@ def batch_norm(
     return batch_norm_inference(x, weight, bias, mean, var, residual, relu, eps), mean, var
 
 
-@float32_only(reference.batch_norm_inference)
+@float32_only(reference_norm.batch_norm_inference)
 def batch_norm_inference(
     x: Array,
     weight: Array,
@@ -159,7 +159,7 @@ def batch_norm_inference(
     relu: bool,
     eps: float,
 ) -> Array:
-    """Drop-in for reference.batch_norm_inference."""
+    """Drop-in for reference_norm.batch_norm_inference."""
     y = empty_like(x)
     scale = weight * (var + np.float32(eps)) ** -0.5
     added = None if residual is None else rows(residual)
@@ -167,7 +167,7 @@ def batch_norm_inference(
     return y
 
 
-@float32_only(reference.batch_norm_grad)
+@float32_only(reference_norm.batch_norm_grad)
 def batch_norm_grad(
     dy: Array,
     x: Array,
@@ -182,12 +182,12 @@ def batch_norm_grad(
     out_weight: Array | None = None,
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Drop-in for reference.batch_norm_grad: one pass for both sums, one for both gradients."""
+    """Drop-in for reference_norm.batch_norm_grad: one pass for sums, one for gradients."""
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _norm_grad(*given, constant=False)
 
 
-@float32_only(reference.batch_norm_inference_grad)
+@float32_only(reference_norm.batch_norm_inference_grad)
 def batch_norm_inference_grad(
     dy: Array,
     x: Array,
@@ -202,7 +202,7 @@ def batch_norm_inference_grad(
     out_weight: Array | None = None,
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
-    """Drop-in for reference.batch_norm_inference_grad."""
+    """Drop-in for reference_norm.batch_norm_inference_grad."""
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
     return _norm_grad(*given, constant=True)
 

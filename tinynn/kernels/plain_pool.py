@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import types, void
 
-from tinynn.kernels import reference
+from tinynn.kernels import reference_pool
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair
 from tinynn.kernels.memory import empty
@@ -100,22 +100,22 @@ def spread(dx, dy, shares, kernel_size, stride, padding):
                             dx[n, row, column, k] += shares[i, j] * dy[n, i, j, k]
 
 
-@float32_only(reference.max_pool2d)
+@float32_only(reference_pool.max_pool2d)
 def max_pool2d(
     x: Array, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
-    """Drop-in for reference.max_pool2d."""
+    """Drop-in for reference_pool.max_pool2d."""
     geometry = kernel_size, stride, padding, dilation
     if math.prod(kernel_size) > 256:  # taps are bytes
-        return reference.max_pool2d(x, *geometry, ceil_mode)
-    out, _ = reference.pool_geometry(x.shape, *geometry, ceil_mode)
+        return reference_pool.max_pool2d(x, *geometry, ceil_mode)
+    out, _ = reference_pool.pool_geometry(x.shape, *geometry, ceil_mode)
     shape = len(x), *out, x.shape[3]
     y, taps = empty(shape), empty(shape, np.uint8)
     share_out(largest, [x, y, taps], *geometry)
     return y, taps
 
 
-@float32_only(reference.max_pool2d_grad)
+@float32_only(reference_pool.max_pool2d_grad)
 def max_pool2d_grad(
     dy: Array,
     tap: Array,
@@ -126,10 +126,10 @@ def max_pool2d_grad(
     dilation: Pair,
     ceil_mode: bool,
 ) -> Array:
-    """Drop-in for reference.max_pool2d_grad."""
+    """Drop-in for reference_pool.max_pool2d_grad."""
     geometry = kernel_size, stride, padding, dilation
     if tap.dtype != np.uint8 or not tap.flags.c_contiguous:
-        return reference.max_pool2d_grad(dy, tap, x_shape, *geometry, ceil_mode)
+        return reference_pool.max_pool2d_grad(dy, tap, x_shape, *geometry, ceil_mode)
     dx = empty(x_shape)
     share_out(to_largest, [dx, dy, tap], *geometry)
     return dx
@@ -145,15 +145,15 @@ def shares_of(
     divisor_override: int | None,
 ) -> Array:
     """(OH, OW): 1 over what each window's sum is divided by."""
-    out, _ = reference.pool_geometry(x_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
+    out, _ = reference_pool.pool_geometry(x_shape, kernel_size, stride, padding, (1, 1), ceil_mode)
     geometry = x_shape, kernel_size, stride, padding, out
-    divisor = reference.pool_divisor(*geometry, count_include_pad)[:, :, 0]
+    divisor = reference_pool.pool_divisor(*geometry, count_include_pad)[:, :, 0]
     if divisor_override:
         divisor[...] = divisor_override
     return (1 / divisor).astype(np.float32)
 
 
-@float32_only(reference.avg_pool2d)
+@float32_only(reference_pool.avg_pool2d)
 def avg_pool2d(
     x: Array,
     kernel_size: Pair,
@@ -163,7 +163,7 @@ def avg_pool2d(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """Drop-in for reference.avg_pool2d."""
+    """Drop-in for reference_pool.avg_pool2d."""
     geometry = kernel_size, stride, padding
     shares = shares_of(x.shape, *geometry, ceil_mode, count_include_pad, divisor_override)
     y = empty((len(x), *shares.shape, x.shape[3]))
@@ -171,7 +171,7 @@ def avg_pool2d(
     return y
 
 
-@float32_only(reference.avg_pool2d_grad)
+@float32_only(reference_pool.avg_pool2d_grad)
 def avg_pool2d_grad(
     dy: Array,
     x_shape: tuple[int, ...],
@@ -182,7 +182,7 @@ def avg_pool2d_grad(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> Array:
-    """Drop-in for reference.avg_pool2d_grad."""
+    """Drop-in for reference_pool.avg_pool2d_grad."""
     geometry = kernel_size, stride, padding
     shares = shares_of(x_shape, *geometry, ceil_mode, count_include_pad, divisor_override)
     dx = empty(x_shape)
@@ -190,7 +190,7 @@ def avg_pool2d_grad(
     return dx
 
 
-@float32_only(reference.global_avg_pool2d)
+@float32_only(reference_pool.global_avg_pool2d)
 def global_avg_pool2d(x: Array) -> Array:
-    """Drop-in for reference.global_avg_pool2d: one window."""
+    """Drop-in for reference_pool.global_avg_pool2d: one window."""
     return avg_pool2d(x, x.shape[1:3], x.shape[1:3], (0, 0), False, True, None)
