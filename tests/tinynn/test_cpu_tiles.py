@@ -67,21 +67,22 @@ tile = getattr(cpu_llvm, sys.argv[1])
 cpu_llvm.host_tile = lambda: tile  # before the kernels import it
 
 import numpy as np
-import test_kernels
+import kernel_cases
+import test_drop_ins
 from tinynn.gradcheck_cases import Draw
 from tinynn.kernels.cpu_microkernel import microkernel
 
-backend = test_kernels.get_backend("numpy")
+backend = test_drop_ins.get_backend("numpy")
 assert microkernel().tile == tile
-names = [name for backend_name, name in (p.values for p in test_kernels.DROP_INS)
+names = [name for backend_name, name in (p.values for p in test_drop_ins.DROP_INS)
          if backend_name == "numpy"]
 assert len(names) > 40
 for name in names:
     for seed in range(16):
         draw = Draw(np.random.default_rng(seed))
-        arguments = test_kernels.CASES[name].make(draw)
+        arguments = kernel_cases.CASES[name].make(draw)
         try:
-            test_kernels.check_drop_in(backend, name, "float32", arguments, draw)
+            test_drop_ins.check_drop_in(backend, name, "float32", arguments, draw)
         except Exception as error:
             error.add_note(f"{name}, seed {seed}")
             raise
@@ -92,7 +93,7 @@ for name in names:
 def test_every_kernel_is_right_with_the_tile_of_another_machine(name: str) -> None:
     """In a process of its own, which knows no other. LLVM splits or joins vectors as it must."""
     if getattr(cpu_llvm, name) == host_tile():
-        pytest.skip("this machine's own: see test_kernels.py")
+        pytest.skip("this machine's own: see test_drop_ins.py")
     path = [Path(__file__).parent, Path(tinynn.__file__).parents[1]]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
     command = [sys.executable, "-W", "error", "-c", EVERY_KERNEL, name]

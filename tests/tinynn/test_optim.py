@@ -1,4 +1,4 @@
-"""Optimisers, schedules, clipping and averages: what a training loop relies on."""
+"""Optimisers and clipping: what a training loop relies on."""
 
 from __future__ import annotations
 
@@ -143,41 +143,6 @@ def test_groups_with_their_own_options(
         mine.step()
         yours.step()
         assert_pytorchs(ours, theirs)
-
-
-SCHEDULES: list[tuple[str, dict[str, Any], int]] = [  # name, options, steps to look at
-    ("StepLR", {"step_size": 1}, 6),
-    ("StepLR", {"step_size": 7, "gamma": 0.5}, 40),
-    ("ExponentialLR", {"gamma": 0.97}, 60),
-    ("ExponentialLR", {"gamma": 1.0}, 3),
-    ("CosineAnnealingLR", {"T_max": 25}, 25),
-    ("CosineAnnealingLR", {"T_max": 10, "eta_min": 0.01}, 25),  # and up again
-    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 100}, 99),
-    ("OneCycleLR", {"max_lr": 0.5, "total_steps": 23, "pct_start": 0.1}, 22),
-    ("OneCycleLR", {"max_lr": 2.0, "total_steps": 10, "pct_start": 0.95, "div_factor": 4}, 9),
-    ("OneCycleLR", {"max_lr": 1.0, "total_steps": 7, "pct_start": 0.0}, 6),
-    ("OneCycleLR", {"max_lr": 1.0, "total_steps": 8, "final_div_factor": 10}, 7),
-    ("LambdaLR", {"lr_lambda": lambda t: 1 / (1 + t)}, 20),
-]
-
-
-@pytest.mark.torch
-@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
-@pytest.mark.parametrize(("name", "options", "steps"), SCHEDULES)
-def test_schedules_are_pytorchs(name: str, options: dict[str, Any], steps: int, torch: Any) -> None:
-    """Every rate of the whole range, in two groups."""
-    ours, theirs = parameters(), [torch.nn.Parameter(torch.zeros(2)) for _ in range(2)]
-    mine = optim.SGD([{"params": ours[:1]}, {"params": ours[1:], "lr": 0.3}], lr=0.1)
-    yours = torch.optim.SGD([{"params": theirs[:1]}, {"params": theirs[1:], "lr": 0.3}], lr=0.1)
-    my_schedule = getattr(optim, name)(mine, **options)
-    more = {"cycle_momentum": False} if name == "OneCycleLR" else {}
-    your_schedule = getattr(torch.optim.lr_scheduler, name)(yours, **options, **more)
-    for step in range(steps + 1):
-        rates = [group.lr for group in mine.param_groups]
-        expected = [group["lr"] for group in yours.param_groups]
-        assert rates == pytest.approx(expected, rel=1e-9, abs=1e-15), f"after {step} steps"
-        my_schedule.step()
-        your_schedule.step()
 
 
 @pytest.mark.torch
@@ -415,51 +380,6 @@ def test_state_of_another_optimizer_is_refused_whole() -> None:
         assert np.array_equal(array, before[key])
 
 
-# -- schedules --------------------------------------------------------------------------------
-
-
-def test_a_schedule_resumes_from_its_count() -> None:
-    def make() -> tuple[Any, Any]:
-        optimizer = optim.SGD(parameters(), lr=0.1)
-        return optimizer, optim.OneCycleLR(optimizer, max_lr=1.0, total_steps=20)
-
-    first, schedule = make()
-    for _ in range(7):
-        schedule.step()
-    second, resumed = make()
-    resumed.load_state_dict(schedule.state_dict())
-    assert second.param_groups[0].lr == first.param_groups[0].lr
-    assert first.param_groups[0].lr != make()[0].param_groups[0].lr
-
-
-def test_one_cycle_rises_peaks_and_ends_low() -> None:
-    optimizer = optim.SGD(parameters(), lr=1.0)
-    schedule = optim.OneCycleLR(optimizer, max_lr=0.5, total_steps=50)
-    rates = []
-    for _ in range(50):
-        rates.append(optimizer.param_groups[0].lr)
-        schedule.step()
-    assert rates[0] == pytest.approx(0.5 / 25)
-    assert max(rates) == pytest.approx(0.5)
-    assert rates[-1] == pytest.approx(0.5 / 25 / 1e4)
-    top = rates.index(max(rates))
-    assert rates[: top + 1] == sorted(rates[: top + 1])
-    assert rates[top:] == sorted(rates[top:], reverse=True)
-    with pytest.raises(RuntimeError, match="step 51 of a cycle of 50"):
-        schedule.step()
-
-
-def test_constant_and_lambda_rates() -> None:
-    optimizer = optim.SGD([{"params": parameters()}, {"params": parameters(), "lr": 0.2}], lr=0.1)
-    schedule: optim.Schedule = optim.ConstantLR(optimizer)
-    schedule.step()
-    assert [g.lr for g in optimizer.param_groups] == [0.1, 0.2]
-    schedule = optim.LambdaLR(optimizer, lambda t: 2.0**t)
-    schedule.step()
-    schedule.step()
-    assert [g.lr for g in optimizer.param_groups] == pytest.approx([0.4, 0.8])
-
-
 # -- clipping ---------------------------------------------------------------------------------
 
 
@@ -504,105 +424,6 @@ def test_clipping_one_tensor_and_none() -> None:
     p.grad = np.ones(p.shape, "float32")
     assert optim.clip_grad_norm_(p, 1.0).item() == pytest.approx(math.sqrt(12))
     assert np.linalg.norm(p.grad) == pytest.approx(1, rel=1e-5)
-
-
-# -- averages ---------------------------------------------------------------------------------
-
-
-def small_model() -> nn.Module:
-    """A layer and a normalisation, with a counter among the state."""
-    rng = np.random.default_rng(0)
-    return nn.Sequential(nn.Linear(3, 2, generator=rng), nn.BatchNorm1d(2))
-
-
-def shift(model: nn.Module, by: float) -> None:
-    """Move every number of the state."""
-    for _, t in model.named_tensors():
-        t.data += t.dtype.type(by)
-
-
-def test_the_average_follows_its_formula() -> None:
-    model = small_model()
-    start = model.state_dict()
-    ema = optim.EMA(model, decay=0.9)
-    shift(model, 10)
-    ema.update()  # the first update copies
-    shift(model, 10)
-    ema.update()
-    with ema.applied():
-        for name, array in model.state_dict().items():
-            if array.dtype.kind == "f":
-                np.testing.assert_allclose(array, start[name] + 11, rtol=1e-6)
-            else:
-                assert array == 20  # counters are copied, not averaged
-
-
-def test_the_average_is_swapped_in_and_out() -> None:
-    model = small_model()
-    optimizer = optim.SGD(model.parameters(), lr=0.1)
-    ema = optim.EMA(model, decay=0.5)
-    ema.update()
-    shift(model, 2)
-    own = model.state_dict()
-    with ema.applied() as inside:
-        assert inside is model
-        averaged = model.state_dict()
-        assert not any(np.array_equal(averaged[name], own[name]) for name in own)
-    for name, array in model.state_dict().items():
-        assert np.array_equal(array, own[name])
-    assert all(
-        np.shares_memory(p.data, optimizer.param_groups[0].weights) for p in model.parameters()
-    )
-    with pytest.raises(KeyError), ema.applied():
-        raise KeyError
-    for name, array in model.state_dict().items():
-        assert np.array_equal(array, own[name])
-    with ema.applied():  # the averages were not lost
-        assert all(np.array_equal(model.state_dict()[n], averaged[n]) for n in own)
-
-
-def test_a_shared_layer_gets_its_own_weights_back() -> None:
-    layer = nn.Linear(3, 3)
-    model = nn.Sequential(layer, nn.ReLU(), layer)
-    ema = optim.EMA(model, decay=0.5)
-    ema.update()
-    shift(model, 1)
-    own = layer.weight.numpy()
-    with ema.applied():
-        assert not np.array_equal(layer.weight.data, own)
-    assert np.array_equal(layer.weight.data, own)
-
-
-def test_the_average_continues_from_its_state() -> None:
-    def train(model: nn.Module, ema: optim.EMA, steps: range) -> None:
-        for step in steps:
-            shift(model, math.sin(step))
-            ema.update()
-
-    model = small_model()
-    ema = optim.EMA(model, decay=0.9)
-    train(model, ema, range(3))
-    state, weights = ema.state_dict(), model.state_dict()
-    train(model, ema, range(3, 6))
-
-    other = small_model()
-    resumed = optim.EMA(other, decay=0.9)
-    other.load_state_dict(weights)
-    resumed.load_state_dict(state)
-    train(other, resumed, range(3, 6))
-    expected = ema.state_dict()
-    for name, array in resumed.state_dict().items():
-        assert np.array_equal(array, expected[name]), name
-
-
-def test_the_state_of_another_average_is_refused() -> None:
-    ema = optim.EMA(small_model())
-    with pytest.raises(ValueError, match=r"missing 0.weight"):
-        ema.load_state_dict({"updates": np.array(3)})
-    state = {**ema.state_dict(), "0.weight": np.zeros((1, 3))}
-    with pytest.raises(ValueError, match=r"0.weight.*\(1, 3\)"):
-        ema.load_state_dict(state)
-    assert ema.updates == 0
 
 
 # -- errors -----------------------------------------------------------------------------------
@@ -654,23 +475,7 @@ BAD: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
         "momentun",
         lambda: optim.SGD(parameters()).param_groups[0].__setitem__("momentun", 0.9),
     ),
-    "a step size of 0": (
-        ValueError,
-        "step_size",
-        lambda: optim.StepLR(optim.SGD(parameters()), step_size=0),
-    ),
-    "a period of 0": (
-        ValueError,
-        "T_max",
-        lambda: optim.CosineAnnealingLR(optim.SGD(parameters()), 0),
-    ),
-    "no steps in a cycle": (
-        ValueError,
-        "total_steps",
-        lambda: optim.OneCycleLR(optim.SGD(parameters()), max_lr=1.0, total_steps=0),
-    ),
     "a norm of 0": (ValueError, "max_norm", lambda: optim.clip_grad_norm_(parameters(), 0)),
-    "a decay of 1": (ValueError, "decay", lambda: optim.EMA(small_model(), decay=1.0)),
 }
 
 

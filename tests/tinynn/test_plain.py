@@ -1,4 +1,4 @@
-"""The threads of the kernels in plain numba. What the kernels compute: see test_kernels.py."""
+"""The threads of the kernels in plain numba. What the kernels compute: see test_drop_ins.py."""
 
 from __future__ import annotations
 
