@@ -76,10 +76,12 @@ class Function:
     def __call__(self, *inputs: Any) -> Tensor:
         self.kernels = backend = current_backend()
         recording, array_type = _grad_enabled.get(), backend.xp.ndarray
-        arrays, needs = [], []
+        arrays, needs, edges = [], [], []
         for x in inputs:
+            edge = None
             if isinstance(x, Tensor):
-                needs.append(recording and x.requires_grad)
+                if recording and x.requires_grad:
+                    edge = x.node or x
                 x = x.data
                 if not isinstance(x, array_type):
                     raise TypeError(
@@ -87,9 +89,9 @@ class Function:
                         f"{backend.xp.__name__} arrays, this input is a {type(x).__module__} "
                         f"array; make the tensor inside use_backend({backend.name!r})"
                     )
-            else:
-                needs.append(False)
             arrays.append(x)
+            edges.append(edge)
+            needs.append(edge is not None)
         self.needs = tuple(needs)
         try:
             y = self.forward(*arrays)
@@ -97,7 +99,7 @@ class Function:
             raise self.out_of_memory("forward", arrays, error) from error
         out = Tensor.of(y) if isinstance(y, array_type) else Tensor(y)  # NumPy's sum is a number
         if True in needs and out.data.dtype.kind == "f":  # rounding to integers has no gradient
-            self.edges = tuple((x.node or x) if need else None for x, need in zip(inputs, needs))
+            self.edges = tuple(edges)
             self.serial = next(_serial)
             self.freed = False
             self.retained: Tensor | None = None
@@ -111,7 +113,7 @@ class Function:
         of a leaf that has no gradient yet and is no other input too."""
         edge = self.edges[i]
         if isinstance(edge, Tensor) and edge.grad is None:
-            return edge.free_grad_storage() if sum(e is edge for e in self.edges) == 1 else None
+            return edge.free_grad_storage() if self.edges.count(edge) == 1 else None
         return None
 
     def take_grad(self, i: int) -> Array | None:

@@ -15,8 +15,7 @@ import inspect
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -41,11 +40,15 @@ CAPABILITY = 8  # of a GPU that the CUDA kernels are for: asynchronous copies, T
 
 
 class Backend:
-    """A table of kernels over one array library; kernels are attributes: `backend.conv2d(...)`."""
+    """A table of kernels over one array library; kernels are attributes: `backend.conv2d(...)`.
+
+    has_device    whether its arrays lie on a GPU, which works while the host goes on
+    """
 
     def __init__(self, name: str, xp: ModuleType, kernels: Mapping[str, Callable[..., Any]]):
         self.name = name
         self.xp = xp
+        self.has_device = hasattr(xp, "cuda")
         self.kernels = dict(kernels)
         vars(self).update(self.kernels)  # found at once: `__getattr__` comes after all else
 
@@ -75,11 +78,6 @@ class Backend:
                     f"the reference takes {expected}; a drop-in has the same parameters"
                 )
         return Backend(name, xp or self.xp, {**self.kernels, **kernels})
-
-    @property
-    def has_device(self) -> bool:
-        """Whether its arrays lie on a GPU, which works while the host goes on."""
-        return hasattr(self.xp, "cuda")
 
     @property
     def device(self) -> str | None:
@@ -251,17 +249,20 @@ def current_backend() -> Backend:
     return _current.get() or get_backend("numpy")
 
 
-@contextmanager
-def use_backend(backend: str | Backend) -> Iterator[Backend]:
+class use_backend:  # noqa: N801  # a function to its user; a generator would take 3 us
     """Within the block, make tensors and graph nodes with this backend.
 
     >>> with use_backend("reference") as backend:
     ...     backend.name
     'reference'
     """
-    chosen = get_backend(backend) if isinstance(backend, str) else backend
-    token = _current.set(chosen)
-    try:
-        yield chosen
-    finally:
-        _current.reset(token)
+
+    def __init__(self, backend: str | Backend):
+        self.backend = get_backend(backend) if isinstance(backend, str) else backend
+
+    def __enter__(self) -> Backend:
+        self.token = _current.set(self.backend)
+        return self.backend
+
+    def __exit__(self, *error: object) -> None:
+        _current.reset(self.token)

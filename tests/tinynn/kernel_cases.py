@@ -147,7 +147,8 @@ def relu_bias_grad(draw: Draw) -> Arguments:
 @cases(ELEMENTWISE)
 def mul(draw: Draw) -> Arguments:
     """Shapes that broadcast; now and then images and one number for each of their channels."""
-    shape = draw.shape(2) if draw.flag() else (draw.integer(1, 3), *draw.pair(1, 9), 37)
+    images = draw.integer(1, 3), *draw.pair(1, 9), 37
+    shape = draw.choice([draw.shape(2), images, (40, 7, 60)])  # the last is a large one
     scale = draw.choice([shape, (shape[0], *[1] * (len(shape) - 2), shape[-1]), shape[-1:], (1,)])
     a, b = draw.normal(*shape), draw.normal(*scale)
     return [a, 0.5] if scale == (1,) else [a, b] if draw.flag() else [b, a]
@@ -462,7 +463,8 @@ def random_bits(draw: Draw) -> Arguments:
 @cases(ELEMENTWISE)
 def dropout(draw: Draw) -> Arguments:
     (x,) = one_array(draw)
-    shape = draw.choice([x.shape, (len(x),) + (1,) * (x.ndim - 1)])
+    within = (1,) * (x.ndim - 2)
+    shape = draw.choice([x.shape, (len(x), *within, 1), (len(x), *within, x.shape[-1])])
     bits = draw.rng.integers(0, 2**16, shape, np.uint16)
     return [x, bits, draw.choice([0.1, 0.5, 1.0])]
 

@@ -93,14 +93,17 @@ def linear(input: Any, weight: Any, bias: Any = None, *, relu: bool = False) -> 
     With `relu`, max(y, 0) in the same kernel.
     """
     x, w = as_tensor(input), as_tensor(weight)
-    features = x.shape[-1] if x.ndim else 0
-    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
+    x_shape, w_shape = x.shape, w.shape
+    if len(w_shape) != 2 or not x_shape or x_shape[-1] != w_shape[1]:
+        features = x_shape[-1] if x_shape else 0
         raise ValueError(
-            f"linear: input {x.shape} has {features} features, weight {w.shape} expects "
-            f"{w.shape[-1]}; use Linear(in_features={features}) or flatten"
+            f"linear: input {x_shape} has {features} features, weight has shape {w_shape}, expected "
+            f"(out_features, {features}); use Linear(in_features={features}) or flatten"
         )
     b = None if bias is None else as_tensor(bias)
-    if b is not None and b.shape != (w.shape[0],):
-        raise ValueError(f"linear: bias has shape {b.shape}, expected ({w.shape[0]},)")
-    y = Linear(relu)(x if x.ndim == 2 else reshape(x, (-1, x.shape[-1])), w, b)
-    return y if x.ndim == 2 else reshape(y, (*x.shape[:-1], w.shape[0]))
+    if b is not None and b.shape != w_shape[:1]:
+        raise ValueError(f"linear: bias has shape {b.shape}, expected {w_shape[:1]}")
+    if len(x_shape) == 2:
+        return Linear(relu)(x, w, b)
+    y = Linear(relu)(reshape(x, (-1, x_shape[-1])), w, b)
+    return reshape(y, (*x_shape[:-1], w_shape[0]))

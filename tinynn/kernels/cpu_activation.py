@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tinynn.kernels import reference
+from tinynn.kernels.cpu_arithmetic import images, scales
 from tinynn.kernels.cpu_formulas import absolute, exp, expm1, where
 from tinynn.kernels.cpu_formulas import relu as rectified
 from tinynn.kernels.cpu_loops import elementwise
@@ -39,6 +40,11 @@ def relu_grad_loop(dy, y):
 @elementwise("y")
 def dropout_loop(x, bits, *, limit, scale):
     return where(bits < limit, 0, x * scale)
+
+
+@images("y")
+def dropout_of_images(x, *, scale):
+    return where(scale > 0, x * scale, 0)  # 0 inf would be NaN
 
 
 def logistic(x):
@@ -158,11 +164,20 @@ def relu_grad(dy: Array, y: Array) -> Array:
 
 @float32_only(reference.dropout)
 def dropout(x: Array, bits: Array, drop: float) -> Array:
-    """Drop-in for reference.dropout of single elements."""
-    if bits.shape != x.shape or not bits.flags.c_contiguous or drop >= 1:
+    """Drop-in for reference.dropout of single elements, of whole images and of their channels."""
+    if drop >= 1 or not bits.flags.c_contiguous:
         return reference.dropout(x, bits, drop)
-    y = empty_like(x)
-    dropout_loop(x=x, bits=bits, y=y, limit=float(round(2**16 * drop)), scale=1 / (1 - drop))
+    limit, scale = round(2**16 * drop), 1 / (1 - drop)
+    if bits.shape == x.shape:
+        y = empty_like(x)
+        dropout_loop(x=x, bits=bits, y=y, limit=float(limit), scale=scale)
+    elif scales(shape := (*bits.shape[:-1], x.shape[-1]), x.shape):
+        y = empty_like(x)
+        factors = np.where(bits < limit, np.float32(0), np.float32(scale))
+        factors = np.ascontiguousarray(np.broadcast_to(factors, shape))
+        dropout_of_images(x.shape, x=x, scale=factors, y=y)
+    else:
+        y = reference.dropout(x, bits, drop)
     return y
 
 

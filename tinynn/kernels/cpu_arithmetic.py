@@ -1,5 +1,5 @@
-"""Sums of large arrays of one shape, and products of images with one number for each image's
-channel, as squeeze-and-excitation takes them. Drop-ins; other shapes are left to the reference.
+"""Sums and products of large arrays of one shape, and products of images with one number for each
+image's channel, as squeeze-and-excitation takes them. Drop-ins; the reference has other shapes.
 """
 
 from __future__ import annotations
@@ -58,6 +58,11 @@ def sums(a, b):
     return a + b
 
 
+@elementwise("y")
+def products(a, b):
+    return a * b
+
+
 @images("y")
 def scaled(x, *, scale):
     return x * scale
@@ -77,10 +82,15 @@ def are_float32(*operands: Any) -> bool:
     return all(isinstance(x, np.ndarray) and x.dtype == np.float32 for x in operands)
 
 
+def alike(a: Any, b: Any) -> bool:
+    """Large arrays of one shape, and not numbers?"""
+    return are_float32(a, b) and a.shape == b.shape and a.size >= SMALL
+
+
 @float32_only(reference.add)
 def add(a: Array, b: Array) -> Array:
     """Drop-in for reference.add."""
-    if not are_float32(a, b) or a.shape != b.shape or a.size < SMALL:
+    if not alike(a, b):
         return reference.add(a, b)
     y = empty_like(a)
     sums(a=a, b=b, y=y)
@@ -90,6 +100,10 @@ def add(a: Array, b: Array) -> Array:
 @float32_only(reference.mul)
 def mul(a: Array, b: Array) -> Array:
     """Drop-in for reference.mul."""
+    if alike(a, b):
+        y = empty_like(a)
+        products(a=a, b=b, y=y)
+        return y
     if not are_float32(a, b):  # one may be a number
         return reference.mul(a, b)
     x, scale = (a, b) if a.size > b.size else (b, a)

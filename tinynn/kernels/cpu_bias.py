@@ -7,6 +7,9 @@ block of rows has its own, so that they are the same whichever thread does it.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,12 +27,12 @@ from tinynn.kernels.cpu_loops import (
     columns,
     folds,
 )
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, run, scratch
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 
 Array = Any
-BIAS = job_type("rows channels height loop y bias dy dz total totals")
+BIAS = job_type("rows channels height loop y bias dy dz total totals parts columns sums")
 EMPTY = Job(BIAS)
 SMALL = 1 << 15  # elements: up to so many NumPy is done sooner
 BLOCKS = 32  # of rows, at most; of whole ROWS but the last
@@ -72,6 +75,19 @@ def sum_blocks(lo, hi, thread, job_pointer):
                 totals[k] += total[k]
 
 
+@kernel(BIAS)
+def add_parts(lo, hi, thread, job_pointer):
+    """Task = column: its sum, of the `parts` in all blocks and of rows side by side."""
+    job = carray(job_pointer, 1)[0]
+    totals = carray(as_doubles(job.totals), (job.parts, job.columns))
+    sums = carray(as_floats(job.sums), job.columns)
+    for k in range(lo, hi):
+        total = 0.0
+        for part in range(job.parts):
+            total += totals[part, k]
+        sums[k] = total
+
+
 # ---------------------------------------------------------------------------------------------
 # The kernels
 # ---------------------------------------------------------------------------------------------
@@ -96,7 +112,7 @@ def column_sum(dy: Array, out: Array | None = None) -> Array:
     """Drop-in for reference.column_sum."""
     if dy.size <= SMALL:
         return dy.reshape(-1, dy.shape[-1]).sum(axis=0, out=out)
-    return reference.put(sums(sum_rows, dy), out)
+    return sums(sum_rows, dy, out)
 
 
 @float32_only(reference.relu_bias_grad)
@@ -106,21 +122,41 @@ def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array
         dz = np.where(y > 0, dy, np.float32(0))
         return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0, out=out)
     dz = empty_like(dy)
-    return dz, reference.put(sums(close_and_sum_rows, dy, y=y, dz=dz), out)
+    return dz, sums(close_and_sum_rows, dy, out, y=y, dz=dz)
 
 
-def sums(loop: Columns, dy: Array, **others: Array) -> Array:
-    """The column sums of what a loop adds up to `total`."""
-    c = dy.shape[-1]
-    channels = folds(dy.shape) * c
-    rows = dy.size // channels
+@dataclass(frozen=True)
+class Prepared:
+    """All of the sums of columns that depends on the shape only."""
+
+    job: Job
+    blocks: int
+    numbers: int  # float64 and float32 ones, as many of each
+    quick: bool
+
+
+@lru_cache(maxsize=256)
+def prepare(shape: tuple[int, ...]) -> Prepared:
+    c, size, fold = shape[-1], math.prod(shape), folds(shape)
+    rows = size // (fold * c)
     height = ROWS * -(-rows // (ROWS * BLOCKS))
     blocks = -(-rows // height)
-    total = np.empty((blocks, channels), np.float32)
-    totals = np.empty((blocks, channels), np.float64)
-    job = EMPTY.bind(
-        rows=rows, channels=channels, height=height, loop=loop.address, dy=dy,
-        total=total, totals=totals, **others,
+    parts = blocks * fold
+    job = Job(BIAS, rows=rows, channels=fold * c, height=height, parts=parts, columns=c)
+    return Prepared(job, blocks, parts * c, size < QUICK)
+
+
+def sums(loop: Columns, dy: Array, out: Array | None, **others: Array) -> Array:
+    """The column sums of what a loop adds up to `total`."""
+    prepared = prepare(dy.shape)
+    if out is None:
+        out = np.empty(dy.shape[-1], np.float32)
+    memory = scratch("sums of columns", 3 * prepared.numbers)
+    totals = address(memory)
+    job = prepared.job.bind(
+        loop=loop.address, dy=dy, totals=totals, total=totals + 8 * prepared.numbers, sums=out,
+        **others,
     )  # fmt: skip
-    run(sum_blocks, job, blocks, quick=dy.size < QUICK)
-    return totals.reshape(-1, c).sum(axis=0).astype(np.float32)
+    run(sum_blocks, job, prepared.blocks, quick=prepared.quick)
+    run(add_parts, job, out.size, quick=True)
+    return out
