@@ -95,10 +95,10 @@ def linear(input: Any, weight: Any, bias: Any = None, *, relu: bool = False) -> 
     x, w = as_tensor(input), as_tensor(weight)
     x_shape, w_shape = x.shape, w.shape
     if len(w_shape) != 2 or not x_shape or x_shape[-1] != w_shape[1]:
-        features = x_shape[-1] if x_shape else 0
+        features, expected = (shape[-1] if shape else 0 for shape in (x_shape, w_shape))
         raise ValueError(
-            f"linear: input {x_shape} has {features} features, weight has shape {w_shape}, expected "
-            f"(out_features, {features}); use Linear(in_features={features}) or flatten"
+            f"linear: input {x_shape} has {features} features, weight {w_shape} expects "
+            f"{expected}; use Linear(in_features={features}) or flatten"
         )
     b = None if bias is None else as_tensor(bias)
     if b is not None and b.shape != w_shape[:1]:

@@ -39,6 +39,7 @@ from tinynn.kernels.cpu_llvm import (
     load_float,
     load_int,
     store_float,
+    store_int,
 )
 from tinynn.kernels.cpu_loops import as_float
 from tinynn.kernels.cpu_microkernel import (
@@ -49,7 +50,7 @@ from tinynn.kernels.cpu_microkernel import (
     pack_panel,
     transposed,
 )
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, flags, job_type, kernel, run, scratch
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
@@ -100,8 +101,8 @@ def call_finish(typing_context, function, sums, sums_step, y, y_step, bias, floo
 # ---------------------------------------------------------------------------------------------
 
 LINEAR = job_type(
-    "micro finish w w_rows x copied_x copied y bias floor sums sums_rows no_offset"
-    " samples features filters lot panels"
+    "micro finish w w_rows x y bias floor sums_rows no_offset samples features filters lot panels"
+    " scratch scratch_of_thread"
 )
 
 
@@ -110,18 +111,18 @@ def multiply(lo, hi, thread, job_pointer):
     """Task = (GROUP filters, panel of samples). Copies are the thread's own, as in `cpu_matmul`."""
     job = carray(job_pointer, 1)[0]
     width, lanes = load_int(job.micro, WIDTH), load_int(job.micro, LANES)
-    sums = job.sums + 4 * thread * GROUP * width
-    floor = as_float(job.floor)
+    sums = job.scratch + 4 * thread * job.scratch_of_thread
+    panels_of_x = sums + 4 * GROUP * width
+    floor, copied = as_float(job.floor), flags(job_pointer)
     for task in range(lo, hi):
         first, panel = task // job.panels * GROUP, task % job.panels
         filters = min(GROUP, job.filters - first)
         samples = min(width, job.samples - panel * width)
-        place = thread * job.panels + panel
-        x = job.copied_x + 4 * place * width * job.features  # [feature][width]
-        if load_float(job.copied, place) == 0:
+        x = panels_of_x + 4 * panel * width * job.features  # [feature][width]
+        if load_int(copied, thread * job.panels + panel) == 0:
             read = job.x + 4 * panel * width * job.features
             pack_panel(job.micro, read, 1, job.features, job.features, samples, x)
-            store_float(job.copied, place, 1)
+            store_int(copied, thread * job.panels + panel, 1)
         for k in range(0, job.features, job.lot):
             multiply_rows(
                 job.micro, job.w + 4 * k, job.w_rows + 8 * first, job.no_offset,
@@ -150,25 +151,26 @@ class Prepared:
 
     job: Job
     tasks: int
-    copies: int  # of panels, at most
-    copied_size: int  # floats, all of them
-    sums_size: int
+    scratch_size: int  # floats
     no_bias: np.ndarray
 
 
 @lru_cache(maxsize=256)
-def prepare(samples: int, features: int, filters: int, tile: Tile | None, threads: int) -> Prepared:
+def prepare(
+    samples: int, features: int, filters: int, relu: bool, tile: Tile | None, threads: int
+) -> Prepared:
     micro = microkernel(tile or fitting_tile(samples))
     width, panels = micro.tile.width, -(-samples // micro.tile.width)
+    scratch_of_thread = (GROUP + panels * features) * width
     job = Job(
-        LINEAR, threads, micro=micro.table, finish=finish_function(micro.tile),
+        LINEAR, threads, flags=threads * panels,
+        micro=micro.table, finish=finish_function(micro.tile), floor=0.0 if relu else -math.inf,
         w_rows=np.arange(filters) * features, sums_rows=np.arange(GROUP) * width,
         no_offset=integers([0]), samples=samples, features=features, filters=filters,
-        lot=min(features, cpu_matmul.LOT), panels=panels,
+        lot=min(features, cpu_matmul.LOT), panels=panels, scratch_of_thread=scratch_of_thread,
     )  # fmt: skip
-    tasks, copies = panels * -(-filters // GROUP), threads * panels
-    sizes = copies * width * features, threads * GROUP * width
-    return Prepared(job, tasks, copies, *sizes, np.zeros(filters, np.float32))
+    tasks = panels * -(-filters // GROUP)
+    return Prepared(job, tasks, threads * scratch_of_thread, np.zeros(filters, np.float32))
 
 
 def multiply_swapped(
@@ -176,12 +178,11 @@ def multiply_swapped(
 ) -> np.ndarray:
     """x (M, I), w (O, I), bias (O,) -> y (M, O)."""
     (samples, features), filters = x.shape, w.shape[0]
-    prepared = prepare(samples, features, filters, tile, get_num_threads())
+    prepared = prepare(samples, features, filters, relu, tile, get_num_threads())
     y = empty((samples, filters))
     job = prepared.job.bind(
         x=x, w=w, y=y, bias=prepared.no_bias if bias is None else bias,
-        floor=0.0 if relu else -math.inf, copied_x=scratch("samples", prepared.copied_size),
-        copied=np.zeros(prepared.copies, np.float32), sums=scratch("sums", prepared.sums_size),
+        scratch=scratch("linear", prepared.scratch_size),
     )  # fmt: skip
     run(multiply, job, prepared.tasks)
     return y

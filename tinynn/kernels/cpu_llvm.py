@@ -352,6 +352,17 @@ def load_int(typing_context, array, index):
 
 
 @intrinsic
+def store_int(typing_context, array, index, value):
+    """array[index] = value, for the address of int64 numbers."""
+
+    def generate(context, builder, signature, arguments):
+        builder.store(arguments[2], element(builder, arguments, INT))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), generate
+
+
+@intrinsic
 def load_float(typing_context, array, index):
     """array[index], for the address of float32 numbers."""
 

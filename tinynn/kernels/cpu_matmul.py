@@ -33,6 +33,7 @@ from tinynn.kernels.cpu_llvm import (
     load_float,
     load_int,
     store_float,
+    store_int,
 )
 from tinynn.kernels.cpu_microkernel import (
     LANES,
@@ -43,7 +44,7 @@ from tinynn.kernels.cpu_microkernel import (
     multiply_rows,
     pack_panel,
 )
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, flags, job_type, kernel, run, scratch
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
@@ -57,7 +58,7 @@ ONE_PIXEL = Axis(1, 1, 1, (0, 0), 1)
 
 PRODUCT = job_type(
     "micro a a_rows a_row_step a_step b b_step b_column_step c c_rows no_offset"
-    " rows columns depth lot group_rows groups panels copies copied_a copied copied_b"
+    " rows columns depth lot group_rows groups panels copies scratch scratch_of_a"
 )
 
 
@@ -86,18 +87,19 @@ def multiply(lo, hi, thread, job_pointer):
     """Task = (group of rows, panel of columns). Copies are the thread's own: to pass them from
     processor to processor would take longer than to make them."""
     job = carray(job_pointer, 1)[0]
-    width = load_int(job.micro, WIDTH)
-    panel_of_b = job.copied_b + 4 * thread * job.lot * width
+    width, copied = load_int(job.micro, WIDTH), flags(job_pointer)
+    rows_of_a = job.scratch + 4 * thread * (job.scratch_of_a + job.lot * width)
+    panel_of_b = rows_of_a + 4 * job.scratch_of_a
     for task in range(lo, hi):
         group, panel = task // job.panels, task % job.panels
         first = group * job.group_rows
         rows = min(job.group_rows, job.rows - first)
         a = job.a
         if job.copies:
-            a = job.copied_a + 4 * thread * job.rows * job.depth
-            if load_float(job.copied, thread * job.groups + group) == 0:
+            a = rows_of_a
+            if load_int(copied, thread * job.groups + group) == 0:
                 copy_rows(job, first, rows, a)
-                store_float(job.copied, thread * job.groups + group, 1)
+                store_int(copied, thread * job.groups + group, 1)
         column = panel * width
         columns = min(width, job.columns - column)
         c = job.c + 4 * column
@@ -118,9 +120,7 @@ class Prepared:
 
     job: Job
     tasks: int
-    copied_a: int  # floats; 0 if A is used as it lies
-    copied_b: int
-    copies: int  # of groups of rows, at most
+    scratch_size: int  # floats
 
 
 @lru_cache(maxsize=256)
@@ -137,25 +137,24 @@ def prepare(
     group_rows = -(-rows // groups)
     groups = -(-rows // group_rows)
     copies = a_steps[1] != 1
+    scratch_of_a = rows * depth if copies else 0
     job = Job(
-        PRODUCT, threads, micro=micro.table, a_row_step=a_steps[0], a_step=a_steps[1],
+        PRODUCT, threads, flags=threads * groups,
+        micro=micro.table, a_row_step=a_steps[0], a_step=a_steps[1],
         a_rows=np.arange(rows) * (depth if copies else a_steps[0]),
         b_step=b_steps[0], b_column_step=b_steps[1], c_rows=np.arange(rows) * columns,
         no_offset=integers([0]), rows=rows, columns=columns, depth=depth, lot=lot,
         group_rows=group_rows, groups=groups, panels=panels, copies=copies,
+        scratch_of_a=scratch_of_a,
     )  # fmt: skip
-    size = threads * rows * depth * copies
-    return Prepared(job, groups * panels, size, threads * lot * width, threads * groups)
+    return Prepared(job, groups * panels, threads * (scratch_of_a + lot * width))
 
 
 def multiply_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, tile: Tile | None = None) -> None:
     """C = A B for float32 matrices; C is contiguous."""
     a_steps, b_steps = ((m.strides[0] // 4, m.strides[1] // 4) for m in (a, b))
     prepared = prepare(*a.shape, b.shape[1], a_steps, b_steps, tile, get_num_threads())
-    job = prepared.job.bind(
-        a=a, b=b, c=c, copied_a=scratch("rows", prepared.copied_a),
-        copied=np.zeros(prepared.copies, np.float32), copied_b=scratch("panels", prepared.copied_b),
-    )  # fmt: skip
+    job = prepared.job.bind(a=a, b=b, c=c, scratch=scratch("matrices", prepared.scratch_size))
     run(multiply, job, prepared.tasks)
 
 

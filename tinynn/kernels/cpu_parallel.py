@@ -17,9 +17,10 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 
 from tinynn.kernels import cpu_threads
-from tinynn.kernels.cpu_llvm import version
+from tinynn.kernels.cpu_llvm import INT, version
 from tinynn.kernels.threads import get_num_threads
 
 # ---------------------------------------------------------------------------------------------
@@ -41,15 +42,17 @@ class Job:
 
     What depends on shapes only is filled in once, and kept; `bind` adds the arrays of a call.
     `threads`: the most that may do it, where memory is shared out among so many: the number of
-    threads for kernels may be set anew at any time.
+    threads for kernels may be set anew at any time. `flags`: so many zeros, for the kernel to mark
+    what it has done, follow the fields in every copy.
     """
 
     __slots__ = ("kept", "places", "record", "threads")
 
-    def __init__(self, kind: np.dtype, threads: int | None = None, **fields: Any):
+    def __init__(self, kind: np.dtype, threads: int | None = None, flags: int = 0, **fields: Any):
         self.threads = threads
         self.places = {name: i for i, name in enumerate(kind.names or ())}
-        self.record = array("q", bytes(kind.itemsize))  # quicker to fill than an ndarray
+        # quicker to fill than an ndarray
+        self.record = array("q", bytes(kind.itemsize + 8 * flags))
         self.kept: list[dict[str, Any]] = []
         self.fill(**fields)
 
@@ -103,6 +106,16 @@ def kernel(job: np.dtype) -> Callable[[Callable[..., None]], Any]:
     pointer = types.CPointer(numba.from_dtype(job))
     signature = types.void(types.int64, types.int64, types.int64, pointer)
     return numba.cfunc(signature, cache=True, error_model="numpy")
+
+
+@intrinsic
+def flags(typing_context, job):
+    """In a kernel, the address of the flags (int64) that follow the fields of a job."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.ptrtoint(builder.gep(arguments[0], [INT(1)]), INT)
+
+    return types.int64(job), generate
 
 
 def run(kernel: Any, job: Job, tasks: int, *, quick: bool = False) -> None:

@@ -16,6 +16,7 @@ arrays after the first step are old blocks.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,19 +93,21 @@ class Pool:
                 self.total -= size
 
 
-def block_size(size: int) -> int:
-    """Rounded up to one of eight sizes between powers of two, so that similar arrays can share."""
+@lru_cache(maxsize=1024)  # a network asks the same again at every step
+def block_size(shape: tuple[int, ...], dtype: Any) -> int:
+    """The bytes of an array's block, 0 if it is small: rounded up to one of eight sizes between
+    powers of two, so that similar arrays can share."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if size < SMALL:
+        return 0
     step = 1 << max(12, size.bit_length() - 4)
     return -(-size // step) * step
 
 
 def empty(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     """np.empty from the pool: C-contiguous, and for the user an array like any other."""
-    dtype = np.dtype(dtype)
-    size = math.prod(shape) * dtype.itemsize
-    if size < SMALL:
-        return np.empty(shape, dtype)
-    return np.ndarray(shape, dtype, pool.take(block_size(size)))
+    size = block_size(shape, dtype)
+    return np.ndarray(shape, dtype, pool.take(size)) if size else np.empty(shape, dtype)
 
 
 def empty_like(array: np.ndarray) -> np.ndarray:
