@@ -151,11 +151,12 @@ def reshape(input: Any, shape: int | Sequence[int]) -> Tensor:
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """Merge the axes from start_dim to end_dim. Images flatten in (H, W, C) order."""
     x = as_tensor(input)
-    start, end = (normal_dim("flatten", x.ndim, d) for d in (start_dim, end_dim))
+    shape = x.shape
+    start, end = (normal_dim("flatten", len(shape), d) for d in (start_dim, end_dim))
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
-    merged = math.prod(x.shape[start : end + 1])
-    return Reshape((*x.shape[:start], merged, *x.shape[end + 1 :]))(x)
+    merged = math.prod(shape[start : end + 1])
+    return Reshape((*shape[:start], merged, *shape[end + 1 :]))(x)
 
 
 @operator
