@@ -117,10 +117,17 @@ def of_layer_norm(x: ArrayOf) -> Iterator[Call]:
 
 
 def of_recurrences(steps: int, samples: int, hidden: int) -> Iterator[Call]:
-    """The simple recurrence."""
+    """The simple recurrence, long short-term memory and gated recurrent units."""
     x, h, w = (ArrayOf((*axes, hidden)) for axes in ((steps, samples), (samples,), (hidden,)))
     yield call("rnn", (x,), x=x, h=h, w=w, nonlinearity="tanh")
     yield call("rnn_grad", (x, h), dy=x, y=x, w=w, nonlinearity="tanh")
+    three, four = (ArrayOf((steps, samples, gates * hidden)) for gates in (3, 4))
+    states, w = ArrayOf((2, steps, samples, hidden)), ArrayOf((4 * hidden, hidden))
+    yield call("lstm", (states, four), x=four, h=h, c=h, w=w)
+    yield call("lstm_grad", (four, h, h), dy=states, y=states, gates=four, c=h, w=w)
+    w, bias = ArrayOf((3 * hidden, hidden)), ArrayOf((3 * hidden,))
+    yield call("gru", (x, four), x=three, h=h, w=w, b=bias)
+    yield call("gru_grad", (three, three, h), dy=x, y=x, gates=four, h=h, w=w)
 
 
 def of_labellings(steps: int, samples: int, signs: int, labels: int) -> Iterator[Call]:

@@ -377,6 +377,37 @@ def rnn_grad(case: Case) -> Step:
     return gradient(recurrence(x, h, case["w"]), [x, h], case["dy"])
 
 
+def gated(case: Case, gates: Tensor) -> tuple[torch.nn.LSTM | torch.nn.GRU, list[Tensor]]:
+    """PyTorch's layer with the recurrent weights, and x and the first states for it. It multiplies
+    the input as well: so that this is little, there is one number at each step."""
+    hidden, lstm = case["w"].shape[1], case.call.kernel.startswith("lstm")
+    layer = (torch.nn.LSTM if lstm else torch.nn.GRU)(1, hidden).requires_grad_(False)
+    layer.weight_hh_l0.copy_(case["w"])
+    states = [torch.randn(1, gates.shape[1], hidden) for _ in range(2 if lstm else 1)]
+    return layer, [torch.randn(*gates.shape[:2], 1), *states]
+
+
+def run_gated(layer: torch.nn.LSTM | torch.nn.GRU, x: Tensor, *states: Tensor) -> Tensor:
+    """Every h."""
+    return layer(x, states if len(states) > 1 else states[0])[0]
+
+
+@op("lstm")
+@op("gru")
+def gated_layer(case: Case) -> Step:
+    layer, given = gated(case, case["x"])
+    return lambda: run_gated(layer, *given)
+
+
+@op("lstm_grad")
+@op("gru_grad")
+def gated_layer_grad(case: Case) -> Step:
+    layer, given = gated(case, case["gates"])
+    given = wanting(*given)
+    y = run_gated(layer, *given)
+    return gradient(y, given, torch.randn_like(y))
+
+
 @op("ctc_loss")
 def ctc_loss(case: Case) -> Step:
     return lambda: ctc(case, case["log_probs"])

@@ -389,21 +389,17 @@ def ctc_loss_grad(draw: Draw) -> Arguments:
 
 
 def a_recurrence(draw: Draw, gates: int) -> Arguments:
-    """x, h and w."""
+    """x, h and w; also of as many numbers as kernels of their own are for."""
     t, n, hidden = draw.integer(1, 5), draw.choice([1, 3, 32]), draw.choice([1, 3, 40])
+    if draw.flag():
+        n, hidden = draw.choice([33, 101]), draw.choice([31, 64, 100])
     w = draw.normal(gates * hidden, hidden) / np.sqrt(hidden)
     return [draw.normal(t, n, gates * hidden), draw.normal(n, hidden), w]
 
 
 @cases(RECURRENT)
 def rnn(draw: Draw) -> Arguments:
-    """Also as many numbers as kernels of their own are for."""
-    arrays = a_recurrence(draw, 1)
-    if draw.flag():
-        t, n, hidden = draw.integer(1, 4), draw.choice([33, 101]), draw.choice([31, 64, 100])
-        w = draw.normal(hidden, hidden) / np.sqrt(hidden)
-        arrays = [draw.normal(t, n, hidden), draw.normal(n, hidden), w]
-    return [*arrays, draw.choice(["tanh", "relu"])]
+    return [*a_recurrence(draw, 1), draw.choice(["tanh", "relu"])]
 
 
 @cases(RECURRENT)

@@ -68,6 +68,16 @@ def test_methods(m, k, n, method):
         check_product(cpu_matmul.matmul(a, b), a, b)
 
 
+@pytest.mark.parametrize(("samples", "rows", "columns"), [(3000, 64, 48), (1024, 130, 33)])
+def test_a_weight_gradient_over_many_samples(samples, rows, columns):
+    """As the linear layers of a sequence have it, at all steps at once."""
+    dy, x = random(samples, rows), random(samples, columns, seed=1)
+    assert cpu_matmul.choose(dy.T, x)[0] == "pixels"
+    out = np.full((rows, columns), np.nan, np.float32)
+    assert cpu_matmul.matmul(dy.T, x, out) is out
+    check_product(out, dy.T, x)
+
+
 @pytest.mark.parametrize("tile", TILES, ids=str)
 @given(m=st.integers(1, 100), k=st.integers(1, 150), n=st.integers(1, 130))
 @RELAXED

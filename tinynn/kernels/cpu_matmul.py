@@ -10,7 +10,9 @@
 
 A linear layer asks for three forms: y = x w', dx = dy w and dw = dy' x. The tiles take rows of A
 as they lie if their numbers follow one another, as in the first two; a transposed view, as in the
-third, is copied first. A long sum is added up in lots, which keeps float32 accurate.
+third, is copied first. A long sum is added up in lots, which keeps float32 accurate. Where the third
+form has very long sums, over all steps of a sequence, it is left to the weight gradient of a 1x1
+convolution, which copies a few samples at a time.
 
 Few multiplications are left to BLAS, which starts sooner (and has one thread: see `threads.py`).
 """
@@ -24,7 +26,7 @@ from typing import Any
 import numpy as np
 from numba import carray, njit
 
-from tinynn.kernels import cpu_dot_conv, reference
+from tinynn.kernels import cpu_direct_weights, cpu_dot_conv, reference
 from tinynn.kernels.cpu_direct_conv import Axis, integers
 from tinynn.kernels.cpu_llvm import (
     Tile,
@@ -51,6 +53,7 @@ from tinynn.kernels.threads import get_num_threads
 Array = Any
 SMALL, SMALL_TRANSPOSED = 1 << 20, 1 << 18  # multiplications; BLAS likes B transposed less
 LOT = 1024  # of a sum
+LONG = 1024  # sums: the rows of a copy of A would lie far apart
 GROUP_BYTES = 1 << 19  # of A: its rows stay in the cache from panel to panel
 GROUP_ROWS = 96  # at least: fewer do not repay the copying of a panel
 TASKS = 4  # for each thread, so that all end together
@@ -170,12 +173,17 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
         out[...] = y
         return out
     c = empty((a.shape[0], b.shape[1])) if out is None else out
-    multiply_into(c, a, b)
+    if method == "pixels":
+        one = ONE_PIXEL, ONE_PIXEL
+        cpu_direct_weights.conv2d_weight_grad(pixels(a.T), pixels(b), *one, out=pixels(c))
+    else:
+        multiply_into(c, a, b)
     return c
 
 
 def choose(a: Array, b: Array) -> tuple[str, str]:
-    """How a @ b is computed: by "BLAS", "dot" products or "tiles"; and why."""
+    """How a @ b is computed: by "BLAS", "dot" products, as sums over "pixels" or by "tiles"; and
+    why."""
     if not (a.ndim == b.ndim == 2 and a.shape[1] == b.shape[0]):
         return "BLAS", "not two matrices that fit"
     if not (a.dtype == b.dtype == np.float32 and a.flags.aligned and b.flags.aligned):
@@ -190,7 +198,11 @@ def choose(a: Array, b: Array) -> tuple[str, str]:
         )
         if dots:
             return "dot", reason
-    return "tiles", "rows as they lie" if a.strides[1] == 4 else "rows copied first"
+    if a.strides[1] == 4:
+        return "tiles", "rows as they lie"
+    if a.shape[1] >= LONG and a.T.flags.c_contiguous and b.flags.c_contiguous:
+        return "pixels", f"sums of {a.shape[1]:,} products, a few of all at a time"
+    return "tiles", "rows copied first"
 
 
 def pixels(matrix: Array) -> Array:

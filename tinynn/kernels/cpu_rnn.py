@@ -1,130 +1,75 @@
-"""Drop-in simple recurrence for float32 on the CPU, and its gradient: a walk over the steps.
-
-Each step is a small product of the states before it with one matrix, and an activation. NumPy takes
-five calls and as many new arrays for it. Samples know nothing of each other, so a task is some of
-them, which walk through all the steps by themselves; the matrix is copied once, and stays in the
-cache:
-
-      step     t-1                    t
-             [ s s ]   [ m m ]      [ a a ]                [ s s ]
-             [ s s ] X [ m m ]  +   [ a a ]   activated    [ s s ]   in its place
-
-Forward the states are y, what is added x and the matrix w'. Backward the walk begins at the end:
-the states are dx, what is added dy, the matrix w, and the activation's gradient takes its place.
+"""Drop-in recurrences for float32 on the CPU, and their gradients: what their cells compute at each
+step of the walk in `cpu_rnn_walk`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from tinynn.kernels import cpu_matmul, reference_rnn
 from tinynn.kernels.cpu_activation import (
+    hyperbolic,
+    logistic,
     relu_grad_loop,
     relu_loop,
     tanh_grad_loop,
     tanh_loop,
 )
-from tinynn.kernels.cpu_direct_conv import integers
-from tinynn.kernels.cpu_llvm import fitting_tile, load_int
-from tinynn.kernels.cpu_loops import Elementwise
-from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_panel
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
-from tinynn.kernels.cpu_threads import call
+from tinynn.kernels.cpu_rnn_walk import cells, walk_through
 from tinynn.kernels.fallback import float32_only
-from tinynn.kernels.memory import empty_like
-from tinynn.kernels.threads import get_num_threads
+from tinynn.kernels.memory import empty, empty_like
 
 Array = Any
 SMALL = 1 << 16  # multiplications: fewer NumPy has done before a walk has begun
-QUICK = 1 << 20  # multiplications: fewer are done before a second thread would take its share
-SAMPLES = 48  # of a task, at most
 ACTIVATIONS = {"tanh": (tanh_loop, tanh_grad_loop), "relu": (relu_loop, relu_grad_loop)}
 
-WALK = job_type(
-    "micro matrix k_step column_step packed states added rows no_offset"
-    " first next steps samples task_samples hidden activation activation_job"
-)
+# ---------------------------------------------------------------------------------------------
+# Formulas. `before` is the state of the step before, `sums` what reaches a step from the next.
+# ---------------------------------------------------------------------------------------------
 
 
-@kernel(WALK)
-def pack(lo, hi, thread, job_pointer):
-    """Task = panel of the matrix's columns."""
-    job = carray(job_pointer, 1)[0]
-    width = load_int(job.micro, WIDTH)
-    for panel in range(lo, hi):
-        pack_panel(
-            job.micro, job.matrix + 4 * panel * width * job.column_step, job.k_step,
-            job.column_step, job.hidden, min(width, job.hidden - panel * width),
-            job.packed + 4 * panel * width * job.hidden,
-        )  # fmt: skip
+@cells("i f g o c h")
+def lstm_cell(i, f, g, o, before):
+    i, f, g, o = logistic(i), logistic(f), hyperbolic(g), logistic(o)
+    c = f * before + i * g
+    return i, f, g, o, c, o * hyperbolic(c)
 
 
-@kernel(WALK)
-def walk(lo, hi, thread, job_pointer):
-    """Task = some samples, through all steps. The first one's sum is there already."""
-    job = carray(job_pointer, 1)[0]
-    width, hidden = load_int(job.micro, WIDTH), job.hidden
-    for task in range(lo, hi):
-        begin = task * job.task_samples
-        end = min(begin + job.task_samples, job.samples)
-        for step in range(job.steps):
-            t = job.first + step * job.next
-            place = (t * job.samples + begin) * hidden
-            before = place - job.next * job.samples * hidden
-            for column in range(0, hidden, width):
-                if step > 0:
-                    multiply_rows(
-                        job.micro, job.states + 4 * before, job.rows, job.no_offset,
-                        job.packed + 4 * column * hidden, job.no_offset, 1, hidden, 1, width,
-                        job.states + 4 * (place + column), job.rows, end - begin,
-                        min(width, hidden - column), job.added + 4 * (place + column), 0,
-                    )  # fmt: skip
-            last = place + (end - begin) * hidden
-            call(job.activation, place, last, thread, job.activation_job)
+@cells("di df dg do dc_before")
+def lstm_cell_grad(i, f, g, o, c, before, dy, dy_c, sums, dc):
+    s = hyperbolic(c)
+    dh = dy + sums
+    dc = dy_c + dc + dh * o * (1 - s * s)
+    slopes = dc * g * i * (1 - i), dc * before * f * (1 - f), dc * i * (1 - g * g)
+    return *slopes, dh * s * o * (1 - o), dc * f
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """All of a walk that depends on shapes only."""
-
-    job: Job
-    tasks: int
-    panels: int
-    packed: int  # floats
+@cells("r z n u h")
+def gru_cell(a_r, a_z, a_n, u_r, u_z, u_n, b_r, b_z, b_n, before):
+    r, z, u = logistic(a_r + u_r + b_r), logistic(a_z + u_z + b_z), u_n + b_n
+    n = hyperbolic(a_n + r * u)
+    return r, z, n, u, n + z * (before - n)
 
 
-@lru_cache(maxsize=256)
-def prepare(steps: int, samples: int, hidden: int, backward: bool, threads: int) -> Prepared:
-    micro = microkernel(fitting_tile(hidden))
-    width = micro.tile.width
-    panels = -(-hidden // width)
-    task_samples = min(SAMPLES, -(-samples // threads))
-    job = Job(
-        WALK, micro=micro.table, k_step=hidden if backward else 1,
-        column_step=1 if backward else hidden, rows=np.arange(task_samples) * hidden,
-        no_offset=integers([0]), first=steps - 1 if backward else 0, next=-1 if backward else 1,
-        steps=steps, samples=samples, task_samples=task_samples, hidden=hidden,
-    )  # fmt: skip
-    return Prepared(job, -(-samples // task_samples), panels, panels * width * hidden)
+@cells("dr dz dn du_r du_z du_n dh_before")
+def gru_cell_grad(r, z, n, u, before, dy, sums):
+    dh = dy + sums
+    dn = dh * (1 - z) * (1 - n * n)
+    dr = dn * u * r * (1 - r)
+    dz = dh * (before - n) * z * (1 - z)
+    return dr, dz, dn, dr, dz, dn * r, dh * z
 
 
-def walk_through(
-    states: Array, added: Array, w: Array, activation: Elementwise, activation_job: Job,
-    backward: bool,
-) -> None:  # fmt: skip
-    """Fill `states` (T, N, H), whose first step holds its sum."""
-    prepared = prepare(*states.shape, backward, get_num_threads())
-    job = prepared.job.bind(
-        matrix=w, packed=scratch("matrix", prepared.packed), states=states, added=added,
-        activation=activation.address, activation_job=activation_job.address,
-    )  # fmt: skip
-    run(pack, job, prepared.panels, quick=True)
-    run(walk, job, prepared.tasks, quick=states.size * len(w) < QUICK)
+def gates_of(names: str, array: Array, hidden: int) -> dict[str, Array]:
+    """(..., G hidden) -> G views (..., hidden), under these names."""
+    return {name: array[..., i * hidden : (i + 1) * hidden] for i, name in enumerate(names.split())}
+
+
+# ---------------------------------------------------------------------------------------------
+# The kernels
+# ---------------------------------------------------------------------------------------------
 
 
 @float32_only(reference_rnn.rnn)
@@ -134,7 +79,7 @@ def rnn(x: Array, h: Array, w: Array, nonlinearity: str) -> Array:
         return reference_rnn.rnn(x, h, w, nonlinearity)
     y, (loop, _) = empty_like(x), ACTIVATIONS[nonlinearity]
     np.add(x[0], cpu_matmul.matmul(h, w.T), out=y[0])
-    walk_through(y, x, w, loop, loop.job.bind(x=y, y=y), backward=False)
+    walk_through(y, y, x, w, loop, [loop.job.bind(x=y, y=y)], unit=len(w))
     return y
 
 
@@ -145,5 +90,70 @@ def rnn_grad(dy: Array, y: Array, w: Array, nonlinearity: str) -> tuple[Array, A
         return reference_rnn.rnn_grad(dy, y, w, nonlinearity)
     dx, (_, loop) = empty_like(y), ACTIVATIONS[nonlinearity]
     dx[-1] = dy[-1]
-    walk_through(dx, dy, w, loop, loop.job.bind(dy=dx, y=y, dx=dx), backward=True)
+    jobs = [loop.job.bind(dy=dx, y=y, dx=dx)]
+    walk_through(dx, dx, dy, w, loop, jobs, unit=len(w), backward=True)
     return dx, cpu_matmul.matmul(dx[0], w)
+
+
+@float32_only(reference_rnn.lstm)
+def lstm(x: Array, h: Array, c: Array, w: Array) -> tuple[Array, Array]:
+    """Drop-in for reference_rnn.lstm."""
+    hidden = h.shape[1]
+    if x.size * hidden <= SMALL:
+        return reference_rnn.lstm(x, h, c, w)
+    y, gates = empty((2, len(x), *h.shape)), empty_like(x)
+    np.add(x[0], cpu_matmul.matmul(h, w.T), out=gates[0])
+    views = gates_of("i f g o", gates, hidden)
+    jobs = lstm_cell.of_steps(hidden, c, y[1], **views, c=y[1], h=y[0])
+    walk_through(y[0], gates, x, w, lstm_cell, jobs)
+    return y, gates
+
+
+@float32_only(reference_rnn.lstm_grad)
+def lstm_grad(dy: Array, y: Array, gates: Array, c: Array, w: Array) -> tuple[Array, Array, Array]:
+    """Drop-in for reference_rnn.lstm_grad."""
+    steps, n, hidden = y.shape[1:]
+    if gates.size * hidden <= SMALL:
+        return reference_rnn.lstm_grad(dy, y, gates, c, w)
+    dx, sums, dc = empty_like(gates), empty((steps, n, hidden)), empty((steps + 1, n, hidden))
+    sums[-1] = dc[-1] = 0
+    views = gates_of("i f g o", gates, hidden) | gates_of("di df dg do", dx, hidden)
+    jobs = lstm_cell_grad.of_steps(
+        hidden, c, y[1], **views, c=y[1], dy=dy[0], dy_c=dy[1], sums=sums, dc=dc[1:],
+        dc_before=dc[:-1],
+    )  # fmt: skip
+    walk_through(dx, sums, None, w, lstm_cell_grad, jobs, backward=True)
+    return dx, cpu_matmul.matmul(dx[0], w), dc[0].copy()
+
+
+@float32_only(reference_rnn.gru)
+def gru(x: Array, h: Array, w: Array, b: Array) -> tuple[Array, Array]:
+    """Drop-in for reference_rnn.gru: the products are where a gate, one further on, will be."""
+    steps, (n, hidden) = len(x), h.shape
+    if x.size * hidden <= SMALL:
+        return reference_rnn.gru(x, h, w, b)
+    y, gates = empty((steps, n, hidden)), empty((steps, n, 4 * hidden))
+    products = gates[..., hidden:]
+    products[0] = cpu_matmul.matmul(h, w.T)
+    views = gates_of("a_r a_z a_n", x, hidden) | gates_of("u_r u_z u_n", products, hidden)
+    views |= gates_of("b_r b_z b_n", b, hidden) | gates_of("r z n u", gates, hidden)
+    jobs = gru_cell.of_steps(hidden, h, y, **views, h=y)
+    walk_through(y, products, None, w, gru_cell, jobs)
+    return y, gates
+
+
+@float32_only(reference_rnn.gru_grad)
+def gru_grad(dy: Array, y: Array, gates: Array, h: Array, w: Array) -> tuple[Array, Array, Array]:
+    """Drop-in for reference_rnn.gru_grad."""
+    steps, n, hidden = y.shape
+    if gates.size * hidden <= SMALL:
+        return reference_rnn.gru_grad(dy, y, gates, h, w)
+    dx, du = empty((steps, n, 3 * hidden)), empty((steps, n, 3 * hidden))
+    dh = empty((steps + 1, n, hidden))
+    dh[-1] = 0
+    views = gates_of("r z n u", gates, hidden) | gates_of("dr dz dn", dx, hidden)
+    views |= gates_of("du_r du_z du_n", du, hidden)
+    sums = dh[1:]
+    jobs = gru_cell_grad.of_steps(hidden, h, y, **views, dy=dy, sums=sums, dh_before=dh[:-1])
+    walk_through(du, sums, sums, w, gru_cell_grad, jobs, backward=True)
+    return dx, du, dh[0] + cpu_matmul.matmul(du[0], w)
