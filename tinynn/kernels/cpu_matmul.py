@@ -10,7 +10,7 @@
 
 A linear layer asks for three forms: y = x w', dx = dy w and dw = dy' x. The tiles take rows of A
 as they lie if their numbers follow one another, as in the first two; a transposed view, as in the
-third, is copied first. A long sum is added up in lots, which keeps float32 accurate. Where the third
+third, is copied first. A long sum is added up in lots, which keeps float32 accurate. If the third
 form has very long sums, over all steps of a sequence, it is left to the weight gradient of a 1x1
 convolution, which copies a few samples at a time.
 
