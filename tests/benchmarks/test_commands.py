@@ -2,15 +2,17 @@
 
 import argparse
 import importlib.util
+import itertools
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from benchmarks import end_to_end, scaling
+from benchmarks import compare, end_to_end, scaling
 from benchmarks.compare import Engine, EngineError, Timing
 from benchmarks.engines import tinynn_step
 from benchmarks.scaling import exponent, fixed_part
@@ -115,6 +117,15 @@ def test_absent_peers_are_named(bench: Callable[..., Any], nothing_installed: No
     (row,) = result.saved["results"]
     assert [t["engine"] for t in row["timings"]] == ["tinynn", "tinynn (reference)"]
     assert result.saved["absent"].keys() == {"DeZero", "autograd", "SmallPebble"}
+
+
+def test_a_turn_begins_with_steps_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = itertools.count(step=compare.WARM_S / 4)  # each look at the clock
+    clock = SimpleNamespace(perf_counter=lambda: next(seconds))
+    monkeypatch.setattr(compare, "time", clock)
+    steps: list[str] = []
+    compare.warm_up(lambda: steps.append("taken"))
+    assert len(steps) == 4
 
 
 def test_an_engine_that_fails_says_why() -> None:
