@@ -15,7 +15,8 @@ import inspect
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -249,20 +250,16 @@ def current_backend() -> Backend:
     return _current.get() or get_backend("numpy")
 
 
-class use_backend:  # noqa: N801  # a function to its user; a generator would take 3 us
-    """Within the block, make tensors and graph nodes with this backend.
+@contextmanager
+def use_backend(backend: str | Backend) -> Iterator[Backend]:
+    """Within the block (or the decorated function), make tensors and graph nodes with this backend.
 
     >>> with use_backend("reference") as backend:
     ...     backend.name
     'reference'
     """
-
-    def __init__(self, backend: str | Backend):
-        self.backend = get_backend(backend) if isinstance(backend, str) else backend
-
-    def __enter__(self) -> Backend:
-        self.token = _current.set(self.backend)
-        return self.backend
-
-    def __exit__(self, *error: object) -> None:
-        _current.reset(self.token)
+    token = _current.set(get_backend(backend) if isinstance(backend, str) else backend)
+    try:
+        yield current_backend()
+    finally:
+        _current.reset(token)

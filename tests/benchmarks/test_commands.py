@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -120,12 +120,23 @@ def test_absent_peers_are_named(bench: Callable[..., Any], nothing_installed: No
 
 
 def test_a_turn_begins_with_steps_that_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = itertools.count(step=compare.WARM_S / 4)  # each look at the clock
-    clock = SimpleNamespace(perf_counter=lambda: next(seconds))
-    monkeypatch.setattr(compare, "time", clock)
     steps: list[str] = []
-    compare.warm_up(lambda: steps.append("taken"))
-    assert len(steps) == 4
+    requests = [(lambda: (lambda: steps.append("taken"), {}), ()), 5]
+    answers: list[Any] = []
+
+    def receive() -> Any:
+        if not requests:
+            raise EOFError
+        return requests.pop(0)
+
+    looks = itertools.count()  # at a clock that has gone on by a second at each
+    monkeypatch.setattr(compare, "time", SimpleNamespace(perf_counter=lambda: next(looks)))
+    monkeypatch.setattr(compare, "WARM_S", 4)
+    monkeypatch.setattr(compare.signal, "signal", lambda *_: None)
+    compare.serve(cast(Any, SimpleNamespace(recv=receive, send=answers.append)))
+    (times, _) = answers[-1]
+    assert len(times) == 5
+    assert len(steps) == compare.WARM_UP + 4 + 5
 
 
 def test_an_engine_that_fails_says_why() -> None:

@@ -333,6 +333,14 @@ def test_use_backend_nests_and_ends_with_an_exception() -> None:
     assert tn.current_backend().name == outside == "numpy"
 
 
+def test_use_backend_decorates_a_function() -> None:
+    @tn.use_backend("reference")
+    def name(depth: int) -> str:
+        return name(depth - 1) if depth else tn.current_backend().name
+
+    assert [name(2), tn.current_backend().name] == ["reference", "numpy"]
+
+
 def test_threads_do_not_share_use_backend() -> None:
     with tn.use_backend("reference"), ThreadPoolExecutor(1) as pool:
         assert pool.submit(lambda: tn.current_backend().name).result() == "numpy"
