@@ -13,15 +13,12 @@ from tinynn.nn.layers import (
     GELU,
     AdaptiveAvgPool2d,
     AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
     Conv2d,
     CrossEntropyLoss,
     CTCLoss,
     Dropout,
     Flatten,
     Identity,
-    LayerNorm,
     Linear,
     LogSoftmax,
     MaxPool2d,
@@ -32,7 +29,7 @@ from tinynn.nn.layers import (
     Softmax,
     StochasticDepth,
     Tanh,
-    conv_norm,
 )
 from tinynn.nn.module import Buffer, Module, ModuleList, Parameter, Sequential
+from tinynn.nn.norm import BatchNorm1d, BatchNorm2d, LayerNorm, conv_norm
 from tinynn.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell

@@ -7,8 +7,9 @@ from typing import Any
 
 from tinynn import functional as F
 from tinynn.nn.init import Generator
-from tinynn.nn.layers import BatchNorm2d, Conv2d, SiLU, StochasticDepth, conv_norm
+from tinynn.nn.layers import Conv2d, SiLU, StochasticDepth
 from tinynn.nn.module import Module, Sequential
+from tinynn.nn.norm import BatchNorm2d, conv_norm
 from tinynn.tensor import Tensor
 
 
