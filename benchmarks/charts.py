@@ -37,8 +37,8 @@ def step(figure: Any, rows: Rows) -> None:
         unit = min(theirs) if theirs else ours
         axes.barh(i, ours / unit, height=0.6, color=OURS, label="tinynn" if i == 0 else None)
         text = f"{ours / unit:.2f}  ({1e3 * ours:,.1f} ms)" if theirs else f"{1e3 * ours:,.1f} ms"
-        axes.text(ours / unit, i, " " + text, va="center", fontsize=8)
         floor = row["floor"] / unit
+        axes.text(max(ours / unit, floor), i, " " + text, va="center", fontsize=8)
         axes.plot([floor] * 2, [i - 0.38, i + 0.38], color=FLOOR, lw=2,
                   label="floor: multiply-adds at the sgemm rate" if i == 0 else None)  # fmt: skip
     compared = any(len(row["timings"]) > 1 for row in rows)
@@ -83,6 +83,15 @@ def kernels(figure: Any, rows: Rows) -> None:
     on_the_roofline(plain(right), worked)
 
 
+def label_logarithmic(axis: Any) -> None:
+    """Numbers at 1, 2, 5, 10, ...: within one power of ten, too, there are some."""
+    from matplotlib.ticker import LogLocator
+
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter("")
+
+
 def over_theirs(axes: Any, names: list[str], rows: Rows) -> None:
     """A dot for each call: its time over PyTorch's better, or over the floor."""
     compared = any(len(row["timings"]) > 1 for row in rows)
@@ -91,7 +100,7 @@ def over_theirs(axes: Any, names: list[str], rows: Rows) -> None:
         axes.plot(where, names.index(row["kernel"]), "o", color=OURS, alpha=0.5, ms=6)
     axes.axvline(1, color=THEIRS if compared else FLOOR, lw=2, zorder=0)
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
+    label_logarithmic(axes.xaxis)
     axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.invert_yaxis()
     axes.grid(axis="y", color=GRID, lw=0.6)
@@ -116,8 +125,7 @@ def on_the_roofline(axes: Any, rows: Rows) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("")
+        label_logarithmic(axis)
     for color, marker, text in (
         (OURS, "", "tinynn"), (THEIRS, "", "PyTorch's better format"), (FLOOR, "_", "roofline"),
         *((GUIDE, marker, name) for name, marker in markers.items()),
