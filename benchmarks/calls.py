@@ -60,6 +60,9 @@ class Call:
             return math.prod(a) * b[-1]
         if self.kernel == "linear":
             return math.prod(self.shape_of("x")) * self.shape_of("w")[0]
+        if self.kernel == "linear_grad":
+            others = (self.given[name] for name in "xw")  # what each product needs beside dy
+            return sum(math.prod(self.shape_of("dy")) * a.shape[1] for a in others if a)
         if self.kernel.removesuffix("_grad") in ("rnn", "lstm", "gru"):
             return self.of_recurrence()
         if not self.kernel.startswith("conv2d"):
@@ -100,17 +103,18 @@ class Call:
         return sum(read.values()) + sum(written)
 
     def __str__(self) -> str:
+        arrays = {n: v.shape for n, v in self.arguments if isinstance(v, ArrayOf)}
         shapes = " ".join(
-            f"{name}[{'x'.join(map(str, v.shape))}]"
-            for name, v in self.arguments
-            if isinstance(v, ArrayOf) and len(v.shape) > 1
+            f"{name}[{'x'.join(map(str, shape))}]"
+            for name, shape in arrays.items()
+            if len(shape) > 1 and not name.startswith("out")
         )
         options = [f"k{self.given['kernel_size'][0]}"] if "kernel_size" in self.given else []
         options += [f"s{self.given['stride'][0]}"] if "stride" in self.given else []
         options += [f"to {self.given['shape']}"] if "shape" in self.given else []
         options += [n for n in ("relu", "residual") if self.given.get(n) not in (None, False)]
         options += ["residual"] if self.given.get("needs_residual") else []
-        sizes = [f"w[{v.shape[0]:,}]" for n, v in self.arguments if n == "w" and len(v.shape) == 1]
+        sizes = [f"w[{s[0]:,}]" for n, s in arrays.items() if n == "w" and len(s) == 1]
         return " ".join([*sizes, shapes, *options]).strip()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import ModuleType
 from typing import Any
 
@@ -9,17 +10,18 @@ import numpy as np
 
 import hwr.models
 import tinynn as tn
-from benchmarks.calls import Call, describe, noting
+from benchmarks.calls import Call, noting
 from hwr.summary import recording
 from tinynn import functional as F
 from tinynn import nn
 from tinynn.backend import get_backend
-from tinynn.kernels import cpu_conv, cpu_linear, cpu_matmul
+from tinynn.kernels import cpu_conv, cpu_linear
 from tinynn.kernels.geometry import live_taps
 
 IMAGE, STRING_WIDTH = (28, 28, 1), 256
 PRODUCTS = ("forward", "input gradient", "weight gradient")
-Explained = dict[Call, tuple[str, str]]  # call -> algorithm, reason
+KINDS = dict(zip(("conv2d", "conv2d_input_grad", "conv2d_weight_grad"), PRODUCTS))
+Explained = dict[tuple[Call, str], tuple[str, str]]  # call, product -> algorithm, reason
 
 
 def explain(name: str, batch: int, options: dict[str, Any]) -> str:
@@ -29,8 +31,8 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
     layers: list[tuple[str, nn.Module, tuple[int, ...], tuple[int, ...]]] = []
 
     def note_kernel(call: Call, arguments: tuple[Any, ...]) -> None:
-        if call.kernel.startswith("conv2d") or call.kernel in ("linear", "matmul"):
-            explained[call] = choice(call, arguments)
+        if call.kernel.startswith(("conv2d", "linear")):
+            explained.update(((call, p), choice) for p, choice in choices(call, arguments).items())
 
     def note_layer(name: str, module: nn.Module, x: tn.Tensor, y: tn.Tensor) -> None:
         layers.append((name, module, x.shape, y.shape))
@@ -49,16 +51,19 @@ def explain(name: str, batch: int, options: dict[str, Any]) -> str:
     return "\n".join([f"{name}, a training step of {batch} images, backend numpy", *tables])
 
 
-def choice(call: Call, arguments: tuple[Any, ...]) -> tuple[str, str]:
-    """The algorithm that the backend's own choice names for a call, and the reason it gives."""
+def choices(call: Call, arguments: tuple[Any, ...]) -> dict[str, tuple[str, str]]:
+    """For each product of a call the algorithm that the backend's own choice names, and why."""
     if call.kernel == "linear":
         x, w = arguments[:2]
-        return cpu_linear.choose(*x.shape, len(w))
-    if call.kernel == "matmul":
-        return cpu_matmul.choose(*arguments[:2])
+        return {"forward": cpu_linear.choose(*x.shape, len(w))}
+    if call.kernel == "linear_grad":
+        dy, x, w = arguments[:3]
+        both = cpu_linear.choose_grad(*dy.shape, (x if w is None else w).shape[1])
+        wanted = w is not None, x is not None
+        return {p: choice for p, choice, is_so in zip(PRODUCTS[1:], both, wanted) if is_so}
     geometry = (call.given[n] for n in ("stride", "padding", "dilation", "groups"))
     method, reason = cpu_conv.choose(call.kernel, call.shape_of("x"), call.shape_of("w"), *geometry)
-    return name_of(method), reason
+    return {KINDS[call.kernel]: (name_of(method), reason)}
 
 
 def name_of(method: ModuleType) -> str:
@@ -91,7 +96,7 @@ def table(
     products: dict[tuple[str, str], list[str]] = {}
     for product in PRODUCTS:
         call = ours.get(product)
-        found = explained[call] if call else ("none", "nobody needs it")
+        found = explained[call, product] if call else ("none", "nobody needs it")
         products.setdefault(found, []).append(product)
     lines = [f"{name}  {type(module).__name__} {size(x_shape)} -> {size(y_shape)}{live}"]
     lines += [
@@ -110,13 +115,12 @@ def of_conv(
     explained: Explained,
 ) -> dict[str, Call]:  # fmt: skip
     """The calls among those explained that have a convolution's shapes."""
-    kinds = dict(zip(("conv2d", "conv2d_input_grad", "conv2d_weight_grad"), PRODUCTS))
     found = {}
-    for call in explained:
-        if call.kernel in kinds and (call.shape_of("x"), call.shape_of("w")) == (x_shape, w_shape):
+    for call, product in explained:
+        if call.kernel in KINDS and (call.shape_of("x"), call.shape_of("w")) == (x_shape, w_shape):
             out = call.results[0].shape if call.kernel == "conv2d" else call.shape_of("dy")
             if out == y_shape:
-                found[kinds[call.kernel]] = call
+                found[product] = call
     return found
 
 
@@ -125,13 +129,12 @@ def of_linear(
     explained: Explained,
 ) -> dict[str, Call]:  # fmt: skip
     """The calls among those explained that have a linear layer's shapes."""
-    shapes = (-1, x_shape[-1]), (-1, w_shape[-1]), (-1, y_shape[-1])  # every leading axis in one
-    x, w, dy = (
-        np.empty(whole, np.float32).reshape(flat)
-        for whole, flat in zip((x_shape, w_shape, y_shape), shapes)
-    )
-    # as functions/linear.py has them
-    operands = (("linear", x, w), ("matmul", dy, w), ("matmul", dy.T, x))
-    kinds = {(n, describe(a), describe(b)): p for (n, a, b), p in zip(operands, PRODUCTS)}
-    calls = {(call.kernel, *(array for _, array in call.arguments[:2])): call for call in explained}
-    return {kinds[given]: call for given, call in calls.items() if given in kinds}
+    filters, features = w_shape
+    samples = math.prod(y_shape[:-1])  # every leading axis in one
+    shapes = {"x": (samples, features), "w": w_shape, "dy": (samples, filters)}
+    found = {}
+    for call, product in explained:
+        given = {name: call.given[name] for name in shapes if call.given.get(name)}
+        if "linear" in call.kernel and all(a.shape == shapes[n] for n, a in given.items()):
+            found[product] = call
+    return found

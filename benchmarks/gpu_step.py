@@ -28,7 +28,6 @@ def run(args: Any, names: Sequence[str], report: Report, with_torch: bool) -> in
     """
     if idle := [name for name in names if not WORKS[name].training]:
         raise UserError(f"{idle[0]} trains nothing; on a GPU training steps are timed: name others")
-    report.settings["torch_optimizers"] = ["fused"]
     print(NOTE, flush=True)
     rows: list[dict[str, Any]] = []
     for work in (WORKS[name] for name in names):

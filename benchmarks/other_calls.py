@@ -51,6 +51,7 @@ def others(weights: int = 11_172_810) -> Iterator[Call]:
         yield from of_images(x)
     for x in (IMAGES[0], *ROWS):
         yield from of_layers(x)
+    yield from of_linear(ROWS[0])
     for x in ROWS:
         yield from of_layer_norm(x)
     for x in SCORES:
@@ -101,11 +102,20 @@ def of_layers(x: ArrayOf) -> Iterator[Call]:
     """Biases and dropout."""
     one = ArrayOf(x.shape[-1:])
     yield call("add_bias", (), y=x, bias=one)
-    yield call("relu_bias_grad", (x, one), dy=x, y=x)
+    yield call("column_sum", (one,), dy=x)
     yield call("dropout", (x,), x=x, bits=ArrayOf(x.shape, "uint16"), drop=0.5)
     if len(x.shape) == 4:  # a branch dropped for whole images
         bits = ArrayOf((x.shape[0], 1, 1, 1), "uint16")
         yield call("dropout", (x,), x=x, bits=bits, drop=0.2)
+
+
+def of_linear(x: ArrayOf) -> Iterator[Call]:
+    """A layer with as many outputs as inputs, and a ReLU; a product alone."""
+    features = x.shape[1]
+    w, one = ArrayOf((features, features)), ArrayOf((features,))
+    yield call("matmul", (x,), a=x, b=w)
+    yield call("linear", (x,), x=x, w=w, bias=one, relu=True)
+    yield call("linear_grad", (x, w, one), dy=x, x=x, w=w, y=x, bias=True)
 
 
 def of_layer_norm(x: ArrayOf) -> Iterator[Call]:

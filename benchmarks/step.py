@@ -41,9 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = chosen("work", args.works, list(WORKS))
     command.check_backend(args.backend)
     on_gpu = get_backend(args.backend).has_device
+    optimizers = ["fused"] if on_gpu else ["default"] + ["fused"] * args.torch_fused
     report = Report(
         "step", argv, args, ["gpu"] if on_gpu else args.threads, backend=args.backend,
-        torch_optimizers=["default"] + ["fused"] * args.torch_fused,
+        torch_optimizers=optimizers,
     )  # fmt: skip
     with_torch = has_torch()
     if on_gpu:

@@ -131,14 +131,16 @@ def linear(case: Case) -> Step:
     return lambda: F.linear(x, w, bias)
 
 
-@op("relu_bias_grad")
-def relu_bias_grad(case: Case) -> Step:
-    dy, y = case["dy"], case["y"]
-    axes = [0, 2, 3] if dy.ndim == 4 else [0]
+@op("linear_grad")
+def linear_grad(case: Case) -> Step:
+    """What PyTorch's graph of a linear layer and a ReLU runs, of the results that are wanted."""
+    dy, (x, w, y) = case["dy"], (case.tensors.get(name) for name in "xwy")
 
-    def step() -> tuple[Tensor, Tensor]:
-        dz = torch.ops.aten.threshold_backward(dy, y, 0)
-        return dz, dz.sum(axes)
+    def step() -> tuple[Tensor, ...]:
+        dz = dy if y is None else torch.ops.aten.threshold_backward(dy, y, 0)
+        dx = [] if w is None else [dz @ w]
+        dw = [] if x is None else [dz.T @ x]
+        return *dx, *dw, *([dz.sum(0)] if case.options["bias"] else [])
 
     return step
 

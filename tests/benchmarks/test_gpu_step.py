@@ -85,14 +85,19 @@ def test_each_work_is_saved_when_it_is_timed(
     timed: int, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved: list[Any] = []
-    report: Any = SimpleNamespace(settings={"torch_optimizers": ["default"]})
-    report.save = lambda rows, draw, **more: saved.append(list(rows))
+    report: Any = SimpleNamespace(save=lambda rows, draw, **more: saved.append(list(rows)))
     found = [timing("tinynn, eager, TF32", 1.0)][:timed], {"torch_step": "no room"}
     monkeypatch.setattr(gpu_step, "measure", lambda *given: found)
     args = SimpleNamespace(backend="double", seed=0, rounds=1, steps=1)
     assert gpu_step.run(args, ["mlp", "resnet18-7x7"], report, True) == code
     assert [[row["work"] for row in rows] for rows in saved] == [["mlp"], ["mlp", "resnet18-7x7"]]
-    assert report.settings["torch_optimizers"] == ["fused"]
+
+
+def test_on_a_gpu_pytorch_s_optimisers_are_its_fused_ones(
+    bench: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_step, "run", lambda *given: 0)
+    assert "torch_optimizers fused;" in bench("step", "--backend", "emulated").out
 
 
 def timing(engine: str, seconds: float) -> Timing:

@@ -24,16 +24,16 @@ WORK = replace(WORKS["resnet18-7x7"], batch=6, options=SMALL)
 MLP = replace(WORKS["mlp"], batch=8)
 # The kernels that are left out draw what ours are given (the ReLU's output), or return nothing.
 SAME = (
-    "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "matmul", "max_pool2d", "batch_norm",
-    "global_avg_pool2d", "global_avg_pool2d_grad", "column_sum",
+    "conv2d", "conv2d_input_grad", "conv2d_weight_grad", "linear_grad", "max_pool2d", "batch_norm",
+    "global_avg_pool2d", "global_avg_pool2d_grad",
     "label_cross_entropy", "label_cross_entropy_grad", "mean_over_labels",
 )  # fmt: skip
 
 
 SAME_OF_OTHERS = (  # ctc_loss_grad is not: PyTorch's has log_softmax's part in it
-    "mul", "mul_grad", "relu_bias_grad", "avg_pool2d", "avg_pool2d_grad", "batch_norm_inference",
-    "layer_norm", "layer_norm_grad", "dropout", "softmax", "softmax_grad", "log_softmax",
-    "log_softmax_grad", "rnn", "ctc_loss",
+    "matmul", "linear", "linear_grad", "column_sum", "mul", "mul_grad", "avg_pool2d",
+    "avg_pool2d_grad", "batch_norm_inference", "layer_norm", "layer_norm_grad", "dropout",
+    "softmax", "softmax_grad", "log_softmax", "log_softmax_grad", "rnn", "ctc_loss",
 )  # fmt: skip
 DEPTHWISE = replace(WORKS["efficientnet-b0"], batch=2)
 

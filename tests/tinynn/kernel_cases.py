@@ -112,6 +112,16 @@ def linear(draw: Draw) -> Arguments:
     return [draw.normal(m, i), draw.normal(o, i), bias, draw.flag()]
 
 
+@cases(PRODUCT)
+def linear_grad(draw: Draw) -> Arguments:
+    """For all that is wanted or for some of it; also as much as kernels of their own are for."""
+    sizes = (draw.integer(0, 40), draw.integer(1, 40), 7), (37, 33, 300), (128, 90, 130)
+    m, i, o = draw.choice([*sizes, (1100, 10, 40)])
+    x, w, y = (draw.choice([None, draw.normal(*shape)]) for shape in ((m, i), (o, i), (m, o)))
+    dy = draw.normal(m, o) + draw.choice([1, 10])  # sums around 0 would cancel
+    return [dy, x, w, y, draw.flag(), None, None]
+
+
 @cases(ELEMENTWISE)
 def add(draw: Draw) -> Arguments:
     shape, other = draw.choice([((3, 5), (3, 5)), ((40, 7, 60), (40, 7, 60)), ((4, 5), (1, 5))])
@@ -133,12 +143,6 @@ def add_bias(draw: Draw) -> Arguments:
 @cases(PRODUCT)
 def column_sum(draw: Draw) -> Arguments:
     return [a_matrix(draw) + draw.choice([1, 10]), None]  # around 0 they would cancel
-
-
-@cases(PRODUCT)
-def relu_bias_grad(draw: Draw) -> Arguments:
-    y = a_matrix(draw)
-    return [draw.normal(*y.shape) + draw.choice([1, 10]), np.maximum(y, 0), None]
 
 
 # -- products element by element -----------------------------------------------------------------

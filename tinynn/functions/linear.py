@@ -45,17 +45,8 @@ class Linear(Function):
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        x, w, y = self.saved
-        db = None
-        if self.relu and self.needs[2]:
-            dy, db = self.kernels.relu_bias_grad(dy, y, self.grad_storage(2))
-        elif self.relu:
-            dy = self.kernels.relu_grad(dy, y)
-        elif self.needs[2]:
-            db = self.kernels.column_sum(dy, self.grad_storage(2))
-        dx = self.kernels.matmul(dy, w) if self.needs[0] else None
-        dw = self.kernels.matmul(dy.T, x, self.grad_storage(1)) if self.needs[1] else None
-        return dx, dw, db
+        out_dw, out_db = (self.grad_storage(i) if self.needs[i] else None for i in (1, 2))
+        return self.kernels.linear_grad(dy, *self.saved, self.needs[2], out_dw, out_db)
 
 
 @operator

@@ -115,12 +115,8 @@ def column_sum(dy: Array, out: Array | None = None) -> Array:
     return sums(sum_rows, dy, out)
 
 
-@float32_only(reference.relu_bias_grad)
-def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array, Array]:
-    """Drop-in for reference.relu_bias_grad: one pass."""
-    if dy.size <= SMALL:
-        dz = np.where(y > 0, dy, np.float32(0))
-        return dz, dz.reshape(-1, dz.shape[-1]).sum(axis=0, out=out)
+def relu_bias_grad(dy: Array, y: Array, out: Array | None) -> tuple[Array, Array]:
+    """dy where y is positive, and its column sums: one pass."""
     dz = empty_like(dy)
     return dz, sums(close_and_sum_rows, dy, out, y=y, dz=dz)
 

@@ -9,6 +9,8 @@ is x. A task's sums, y', stay in the nearest cache until they are turned over in
       [ w w w w ]   [ x x ]            [ s s ]
                     [ x x ]
                    a panel: `width` samples
+
+Its gradient is two products of `cpu_matmul` and the sums of `cpu_bias`, looked up at once.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from tinynn.kernels import cpu_matmul, reference
-from tinynn.kernels.cpu_bias import add_bias
+from tinynn.kernels.cpu_activation import relu_grad
+from tinynn.kernels.cpu_bias import add_bias, column_sum, relu_bias_grad
 from tinynn.kernels.cpu_direct_conv import integers
 from tinynn.kernels.cpu_formulas import Vector, where
 from tinynn.kernels.cpu_llvm import (
@@ -198,6 +201,62 @@ def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
     if bias is not None:
         add_bias(y, bias)
     return np.maximum(y, 0, out=y) if relu else y
+
+
+by_parts = reference.linear_grad_of(relu_grad, cpu_matmul.matmul, column_sum)
+
+
+@float32_only(by_parts)
+def linear_grad(
+    dy: Array, x: Array | None, w: Array | None, y: Array | None, bias: bool,
+    out_dw: Array | None = None, out_db: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+    """Drop-in for reference.linear_grad."""
+    given = x if w is None else w
+    products = None if given is None else prepare_grad(*dy.shape, given.shape[1], get_num_threads())
+    if products is None:
+        return by_parts(dy, x, w, y, bias, out_dw, out_db)
+    dx = dw = db = None
+    if y is not None and bias:
+        dy, db = relu_bias_grad(dy, y, out_db)
+    elif y is not None:
+        dy = relu_grad(dy, y)
+    elif bias:
+        db = column_sum(dy, out_db)
+    if w is not None:
+        dx = empty((len(dy), w.shape[1]))
+        cpu_matmul.multiply_prepared(products[0], dx, dy, w)
+    if x is not None:
+        dw = empty((dy.shape[1], x.shape[1])) if out_dw is None else out_dw
+        cpu_matmul.multiply_prepared(products[1], dw, dy, x)
+    return dx, dw, db
+
+
+@lru_cache(maxsize=256)
+def prepare_grad(
+    samples: int, filters: int, features: int, threads: int
+) -> tuple[cpu_matmul.Prepared, cpu_matmul.Prepared] | None:
+    """dy w and dy' x, if both are computed by tiles."""
+    if any(method != "tiles" for method, _ in choose_grad(samples, filters, features)):
+        return None
+    dy, dy_turned, b = (filters, 1), (1, filters), (features, 1)  # steps from row to row, ...
+    dx = cpu_matmul.prepare(samples, filters, features, dy, b, None, threads)
+    dw = cpu_matmul.prepare(filters, samples, features, dy_turned, b, None, threads)
+    return dx, dw
+
+
+@lru_cache(maxsize=256)
+def choose_grad(
+    samples: int, filters: int, features: int
+) -> tuple[tuple[str, str], tuple[str, str]]:
+    """How dy w and dy' x are computed: by "tiles", if there is enough to multiply for two products
+    looked up at once, or as `cpu_matmul.choose` says; and why."""
+    products = samples * filters * features
+    if products > cpu_matmul.SMALL_TRANSPOSED and samples < cpu_matmul.LONG:
+        return ("tiles", "rows as they lie"), ("tiles", "rows copied first")
+    x = np.empty((samples, features), np.float32)
+    w, dy = np.empty((filters, features), np.float32), np.empty((samples, filters), np.float32)
+    return cpu_matmul.choose(dy, w), cpu_matmul.choose(dy.T, x)
 
 
 @lru_cache(maxsize=256)

@@ -157,6 +157,11 @@ def multiply_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, tile: Tile | None
     """C = A B for float32 matrices; C is contiguous."""
     a_steps, b_steps = ((m.strides[0] // 4, m.strides[1] // 4) for m in (a, b))
     prepared = prepare(*a.shape, b.shape[1], a_steps, b_steps, tile, get_num_threads())
+    multiply_prepared(prepared, c, a, b)
+
+
+def multiply_prepared(prepared: Prepared, c: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
+    """The same for arrays whose shapes and steps are known."""
     job = prepared.job.bind(a=a, b=b, c=c, scratch=scratch("matrices", prepared.scratch_size))
     run(multiply, job, prepared.tasks)
 

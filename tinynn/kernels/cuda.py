@@ -17,6 +17,7 @@ from tinynn.kernels import (
     cuda_rnn,
     cuda_rows,
     cuda_softmax,
+    reference,
 )
 
 KERNELS: dict[str, Any] = {
@@ -26,6 +27,9 @@ KERNELS: dict[str, Any] = {
     "conv2d_weight_grad": cuda_conv.conv2d_weight_grad,
     "matmul": cuda_conv.matmul,
     "linear": cuda_conv.linear,
+    "linear_grad": reference.linear_grad_of(
+        cuda_activation.relu_grad, cuda_conv.matmul, cuda_norm.column_sum
+    ),
     "column_sum": cuda_norm.column_sum,
     "max_pool2d": cuda_pool.max_pool2d,
     "max_pool2d_grad": cuda_pool.max_pool2d_grad,
@@ -46,7 +50,6 @@ KERNELS: dict[str, Any] = {
     "log_softmax": cuda_rows.log_softmax,
     "log_softmax_grad": cuda_rows.log_softmax_grad,
     "relu_grad": cuda_activation.relu_grad,
-    "relu_bias_grad": cuda_activation.relu_bias_grad,
     "sigmoid": cuda_activation.sigmoid,
     "sigmoid_grad": cuda_activation.sigmoid_grad,
     "tanh_grad": cuda_activation.tanh_grad,

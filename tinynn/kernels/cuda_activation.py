@@ -9,7 +9,6 @@ import math
 
 from tinynn.kernels import reference
 from tinynn.kernels.cuda_launch import drop_in, float32, int32, like, per_element
-from tinynn.kernels.cuda_norm import column_sum
 from tinynn.kernels.reference import Array
 
 FILE = "activation"
@@ -19,13 +18,6 @@ FILE = "activation"
 def relu_grad(dy: Array, y: Array) -> Array:
     """Drop-in for reference.relu_grad."""
     return _gradient("relu_grad", dy, y)
-
-
-@drop_in(reference.relu_bias_grad)
-def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array, Array]:
-    """Drop-in for reference.relu_bias_grad: of the two kernels that it stands for."""
-    dz = relu_grad(dy, y)
-    return dz, column_sum(dz, out)
 
 
 @drop_in(reference.sigmoid)

@@ -63,13 +63,6 @@ def relu_grad(dy: Array, y: Array) -> Array:
     return dx
 
 
-@float32_only(reference.relu_bias_grad)
-def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array, Array]:
-    """Drop-in for reference.relu_bias_grad."""
-    dz = relu_grad(dy, y)
-    return dz, plain_norm.column_sum(dz, out)
-
-
 # ---------------------------------------------------------------------------------------------
 # Products are BLAS's, of parts of the rows or columns
 # ---------------------------------------------------------------------------------------------
@@ -95,6 +88,9 @@ def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
     if bias is not None or relu:
         share_out(add_to_rows, [y], np.zeros(len(w), np.float32) if bias is None else bias, relu)
     return y
+
+
+linear_grad = reference.linear_grad_of(relu_grad, matmul, plain_norm.column_sum)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -238,9 +234,9 @@ KERNELS: dict[str, Any] = {
     "conv2d_weight_grad": plain_conv.conv2d_weight_grad,
     "matmul": matmul,
     "linear": linear,
+    "linear_grad": linear_grad,
     "add_bias": plain_norm.add_bias,
     "column_sum": plain_norm.column_sum,
-    "relu_bias_grad": relu_bias_grad,
     "max_pool2d": plain_pool.max_pool2d,
     "max_pool2d_grad": plain_pool.max_pool2d_grad,
     "avg_pool2d": plain_pool.avg_pool2d,

@@ -7,7 +7,7 @@ NumPy and on any array library with NumPy's interface (CuPy): `namespace(x)` is 
 Legend: `x w b y` arrays; `dy dx dw` gradients of the loss with respect to them; `N H W C` input,
 `OH OW OC` output, `KH KW` filter; `M` rows of a matrix; `mean, var, rstd` statistics.
 
-Here are convolutions, matrix products and what works element by element. Pooling
+Here are convolutions, matrix products, what works element by element and the linear layer. Pooling
 (`reference_pool.py`), normalisation (`reference_norm.py`), softmax and its loss
 (`reference_softmax.py`), recurrent layers (`reference_rnn.py`), the CTC loss (`reference_ctc.py`),
 optimisers (`reference_optim.py`) and the gathering of batches (`reference_images.py`) have their
@@ -181,15 +181,6 @@ def matmul(a: Array, b: Array, out: Array | None = None) -> Array:
 
 
 @kernel
-def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
-    """x w' [+ bias], [max(., 0)]. x (M, I), w (O, I), bias (O,) -> (M, O)."""
-    y = x @ w.T
-    if bias is not None:
-        y += bias
-    return namespace(x).maximum(y, 0) if relu else y
-
-
-@kernel
 def add(a: Array, b: Array) -> Array:
     """a + b, broadcast."""
     return a + b
@@ -209,17 +200,6 @@ def column_sum(dy: Array, out: Array | None = None) -> Array:
     """
     axes = tuple(range(dy.ndim - 1))
     return put(dy.sum(axis=axes, dtype=np.float64).astype(dy.dtype), out)
-
-
-@kernel
-def relu_bias_grad(dy: Array, y: Array, out: Array | None = None) -> tuple[Array, Array]:
-    """Back through y = max(z + bias, 0): dz, which is dy where y is positive, and its column sum,
-    the bias' gradient. dy, y (..., C) -> dz (..., C), dbias (C,).
-
-    `out`: where to put dbias.
-    """
-    dz = relu_grad(dy, y)
-    return dz, column_sum(dz, out)
 
 
 # ---------------------------------------------------------------------------------------------
@@ -344,6 +324,47 @@ def gelu_grad(dy: Array, x: Array, approximate: str) -> Array:
         return dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * slope)
     density = xp.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
     return dy * (0.5 * (1 + erf(x * math.sqrt(0.5))) + x * density)
+
+
+# ---------------------------------------------------------------------------------------------
+# The linear layer, with a ReLU behind it or without
+# ---------------------------------------------------------------------------------------------
+
+
+@kernel
+def linear(x: Array, w: Array, bias: Array | None, relu: bool) -> Array:
+    """x w' [+ bias], [max(., 0)]. x (M, I), w (O, I), bias (O,) -> (M, O)."""
+    y = x @ w.T
+    if bias is not None:
+        y += bias
+    return namespace(x).maximum(y, 0) if relu else y
+
+
+def linear_grad_of(
+    relu_grad: Callable[..., Array], matmul: Callable[..., Array], column_sum: Callable[..., Array]
+) -> Callable[..., tuple[Array | None, Array | None, Array | None]]:
+    """The kernel `linear_grad`, made of three others: drop-ins for these make one for it."""
+
+    def linear_grad(
+        dy: Array, x: Array | None, w: Array | None, y: Array | None, bias: bool,
+        out_dw: Array | None = None, out_db: Array | None = None,
+    ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
+        """Back through y = x w' [+ bias], [max(., 0)], with dz = dy, where there was a ReLU only
+        where y is positive: dx = dz w, dw = dz' x, and the bias' gradient, dz summed over M.
+
+        dy, y (M, O), x (M, I), w (O, I) -> dx (M, I), dw (O, I), db (O,). Without y there was no
+        ReLU; without w there is no dx, without x no dw, and unless `bias` no db.
+        `out_dw`, `out_db`: where to put them.
+        """
+        dz = dy if y is None else relu_grad(dy, y)
+        dx = None if w is None else matmul(dz, w)
+        dw = None if x is None else matmul(dz.T, x, out_dw)
+        return dx, dw, column_sum(dz, out_db) if bias else None
+
+    return linear_grad
+
+
+linear_grad = kernel(linear_grad_of(relu_grad, matmul, column_sum))
 
 
 # ---------------------------------------------------------------------------------------------
