@@ -233,7 +233,8 @@ def update_running_statistics(draw: Draw) -> Arguments:
     c = draw.choice([1, 3, 300])
     arrays = draw.normal(c), draw.positive(c), draw.normal(c), draw.positive(c)
     batches = draw.choice([None, np.array(draw.integer(0, 9))])
-    return [*arrays, draw.choice([0.0, 0.1, 1.0]), draw.integer(2, 50), batches]
+    momentum = draw.choice([0.0, 0.1, 1.0] + [None] * (batches is not None))
+    return [*arrays, momentum, draw.integer(2, 50), batches]
 
 
 @cases(NORMALISED)

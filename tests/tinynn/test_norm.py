@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import tinynn as tn
+from tinynn import functional as F
 from tinynn import nn
 from tinynn.backend import Backend
 
@@ -39,14 +40,20 @@ def test_evaluation_uses_the_running_statistics_and_leaves_them() -> None:
         np.testing.assert_array_equal(array, before[name])
 
 
-def test_without_momentum_the_running_mean_is_that_of_all_batches() -> None:
+def test_without_momentum_the_running_mean_is_that_of_all_batches(backend: Backend) -> None:
     layer = nn.BatchNorm2d(3, momentum=None)
     means = []
     for seed in range(3):
         layer(tn.Tensor(batch(seed)))
         means.append(batch(seed).reshape(-1, 3).mean(0))
     assert layer.running_mean is not None
-    np.testing.assert_allclose(layer.running_mean.data, np.mean(means, axis=0), rtol=1e-5)
+    np.testing.assert_allclose(layer.running_mean.numpy(), np.mean(means, axis=0), rtol=1e-5)
+
+
+def test_an_average_of_all_batches_needs_their_number() -> None:
+    running = (tn.Tensor(np.zeros(3, "float32")) for _ in range(2))
+    with pytest.raises(ValueError, match="needs num_batches_tracked"):
+        F.batch_norm(tn.Tensor(batch(0)), *running, training=True, momentum=None)
 
 
 def test_without_running_statistics_evaluation_uses_the_batch() -> None:

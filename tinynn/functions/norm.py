@@ -108,7 +108,7 @@ def batch_norm(
     weight: Any = None,
     bias: Any = None,
     training: bool = False,
-    momentum: float = 0.1,
+    momentum: float | None = 0.1,
     eps: float = 1e-5,
     *,
     residual: Any = None,
@@ -120,8 +120,9 @@ def batch_norm(
     input (N, C) or (N, H, W, C). In training the batch's mean and biased variance are used, and
     running = (1 - momentum) running + momentum batch is updated in place (with the unbiased
     variance), and `num_batches_tracked`, an integer, counts on; otherwise the running statistics
-    are used. relu(bn(x) + residual) is one fused kernel. ValueError in training if a channel has a
-    single value: its variance is 0.
+    are used. With momentum None the running statistics are the plain average of all batches that
+    were counted. relu(bn(x) + residual) is one fused kernel. ValueError in training if a channel
+    has a single value: its variance is 0.
     Source: Ioffe and Szegedy 2015, algorithms 1 and 2.
     """
     x = as_tensor(input)
@@ -159,6 +160,8 @@ def batch_norm(
         running = running_mean.data, running_var.data
         update = function.kernels.update_running_statistics
         batches = None if num_batches_tracked is None else num_batches_tracked.data
+        if momentum is None and batches is None:
+            raise ValueError("batch_norm: an average of all batches needs num_batches_tracked")
         update(*running, function.mean, function.var, momentum, count, batches)
     return y
 

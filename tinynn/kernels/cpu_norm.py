@@ -161,18 +161,19 @@ def update_running_statistics(
     running_var: Array,
     mean: Array,
     var: Array,
-    momentum: float,
+    momentum: float | None,
     count: int,
     batches: Array | None = None,
 ) -> None:
     """Drop-in for reference_norm.update_running_statistics: four small arrays, one call."""
-    job = EMPTY.bind(
-        channels=mean.size, running_mean=running_mean, running_var=running_var, mean=mean,
-        var=var, momentum=float(momentum), unbias=count / (count - 1),
-    )  # fmt: skip
-    run(update_running, job, 1)
     if batches is not None:
         batches += 1
+        momentum = 1 / int(batches) if momentum is None else momentum
+    job = EMPTY.bind(
+        channels=mean.size, running_mean=running_mean, running_var=running_var, mean=mean,
+        var=var, momentum=float(momentum or 0), unbias=count / (count - 1),
+    )  # fmt: skip
+    run(update_running, job, 1)
 
 
 @float32_only(reference_norm.batch_norm_inference)

@@ -77,15 +77,18 @@ def update_running_statistics(
     running_var: Array,
     mean: Array,
     var: Array,
-    momentum: float,
+    momentum: float | None,
     count: int,
     batches: Array | None = None,
 ) -> None:
-    """Drop-in for reference_norm.update_running_statistics: one launch in place of eight."""
+    """Drop-in for reference_norm.update_running_statistics: one launch in place of eight.
+
+    Without momentum it is the reference: the kernel's threads could not read what one changes.
+    """
     arrays = running_mean, running_var, mean, var
     if batches is None:
         batches = namespace(mean).empty((), np.int64)  # counted in vain
-    if batches.dtype != np.int64:
+    if batches.dtype != np.int64 or momentum is None:
         return reference_norm.update_running_statistics(*arrays, momentum, count, batches)
     per_element(
         FILE, "update_running_statistics", mean.size, *arrays, batches, int32(mean.size),

@@ -41,19 +41,20 @@ def update_running_statistics(
     running_var: Array,
     mean: Array,
     var: Array,
-    momentum: float,
+    momentum: float | None,
     count: int,
     batches: Array | None = None,
 ) -> None:
     """running <- (1 - momentum) running + momentum batch, in place. All (C,).
 
     Of the variance the unbiased one is averaged: `var` times count / (count - 1). `batches` (),
-    integer: how many there were; it counts on.
+    integer: how many there were; it counts on. Without momentum all of them have the same share.
     """
-    running_mean += momentum * (mean - running_mean)
-    running_var += momentum * (var * (count / (count - 1)) - running_var)
     if batches is not None:
         batches += 1
+        momentum = 1 / batches if momentum is None else momentum
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * (count / (count - 1)) - running_var)
 
 
 @kernel

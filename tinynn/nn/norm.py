@@ -20,8 +20,7 @@ class BatchNorm(Module):
 
     `bn(x, residual=shortcut, relu=True)` is relu(bn(x) + shortcut) in one fused kernel.
 
-    momentum None: the running statistics are the plain average of all batches. The host then reads
-    how many there were, so that a GPU is waited for at each step, which cannot be captured.
+    momentum None: the running statistics are the plain average of all batches.
     """
 
     ndim: int
@@ -49,10 +48,6 @@ class BatchNorm(Module):
             raise ValueError(
                 f"{type(self).__name__}: input must have {self.ndim} dimensions, not {x.shape}"
             )
-        counter = self.num_batches_tracked if self.training else None
-        momentum = self.momentum
-        if momentum is None and counter is not None:  # a cumulative average
-            momentum = 1 / (int(counter) + 1)
         return F.batch_norm(
             x,
             self.running_mean,
@@ -60,11 +55,11 @@ class BatchNorm(Module):
             self.weight,
             self.bias,
             self.training or self.running_mean is None,
-            momentum or 0.0,
+            self.momentum,
             self.eps,
             residual=residual,
             relu=relu,
-            num_batches_tracked=counter,
+            num_batches_tracked=self.num_batches_tracked,
         )
 
     def extra_repr(self) -> str:
