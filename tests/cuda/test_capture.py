@@ -91,7 +91,17 @@ class Training:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_replays_are_eager_steps_bit_for_bit(optimizer: str, device: str) -> None:
-    eager, captured = (Training(device, optimizer, flag) for flag in (False, True))
+    check_replays(*(Training(device, optimizer, flag) for flag in (False, True)))
+
+
+def test_running_statistics_that_are_an_average_of_all_batches_are_recorded(device: str) -> None:
+    eager, captured = (Training(device, captured=flag) for flag in (False, True))
+    for training in (eager, captured):
+        training.model[1].momentum = None
+    check_replays(eager, captured)
+
+
+def check_replays(eager: Training, captured: Training) -> None:
     for batch in batches(WARM_UP + 3):
         (loss, read), (expected, expected_read) = captured.step(*batch), eager.step(*batch)
         assert loss == expected
