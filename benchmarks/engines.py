@@ -37,7 +37,8 @@ def step_of(work: Work, backend: Backend, seed: int = 0, model: Module | None = 
         if model is None:
             model = hwr.models.create(work.model, seed=seed, **work.options)
         model.train(work.training)
-        optimizer = OPTIMIZERS[work.optimizer](model.parameters(), lr=1e-4)
+        if work.training:
+            optimizer = OPTIMIZERS[work.optimizer](model.parameters(), lr=1e-4)
     feed = cycle(batches(work, BATCHES, seed))
 
     def train() -> None:
@@ -73,8 +74,9 @@ def torch_step(
     torch.set_num_threads(threads)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model = create(work).to(memory_format=layout).train(work.training)
-    make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[work.optimizer]
-    optimizer = make(model.parameters(), lr=1e-4, **({"fused": True} if fused else {}))
+    if work.training:
+        make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[work.optimizer]
+        optimizer = make(model.parameters(), lr=1e-4, **({"fused": True} if fused else {}))
     loss_of = torch.nn.CrossEntropyLoss()
 
     def tensors() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

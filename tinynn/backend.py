@@ -98,12 +98,9 @@ class Backend:
         """`values` as an array of this backend. Copies only where it must."""
         return self.xp.asarray(values, dtype)
 
-    def zeros(self, size: int, dtype: Any) -> Array:
-        """An array (size,) of zeros that starts on a cache line: vectors in it do not lie across
-        two, and GPU arrays never do."""
-        array = self.xp.empty(size, dtype) if self.has_device else memory.empty((size,), dtype)
-        array[...] = 0
-        return array
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Zeros that start on a cache line, as GPU arrays do anyway."""
+        return self.xp.zeros(shape, dtype) if self.has_device else memory.zeros(shape, dtype)
 
     def split(self, flat: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
         """Views of a flat array, one behind the other, in these shapes.

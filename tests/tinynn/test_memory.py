@@ -140,6 +140,15 @@ def test_activations_that_a_user_keeps_do_not_change(training):
         np.testing.assert_array_equal(y.data, copy)
 
 
+def test_weights_start_on_a_cache_line_and_take_nothing_from_the_pool():
+    made = memory.pool.made
+    layers = [nn.Linear(300, 200) for _ in range(5)]
+    optimizer = optim.SGD(layers[0].parameters(), lr=0.1)
+    assert memory.pool.made == made
+    storage = [layer.weight.data for layer in layers] + [optimizer.param_groups[0].weights]
+    assert all(array.ctypes.data % 64 == 0 and array.flags.writeable for array in storage)
+
+
 def test_unused_memory_is_bounded_and_can_be_released():
     for i in range(100):
         empty((1000 + 300 * i, 250))  # a new size each time: 1 to 31 MB, 1.6 GB in all

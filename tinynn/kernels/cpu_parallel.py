@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 
 from tinynn.kernels import cpu_threads
 from tinynn.kernels.cpu_llvm import INT, version
+from tinynn.kernels.memory import zeros
 from tinynn.kernels.threads import get_num_threads
 
 # ---------------------------------------------------------------------------------------------
@@ -142,8 +143,7 @@ def scratch(name: str, count: int) -> np.ndarray:
     """
     kept = vars(_scratch)
     if name not in kept or kept[name].size < count:
-        memory = np.zeros(count + 16, np.float32)
-        kept[name] = memory[-memory.ctypes.data // 4 % 16 :]
+        kept[name] = zeros((count,))
     return kept[name]
 
 

@@ -20,7 +20,7 @@ OIHW = (0, 3, 1, 2)  # where the axes of an (OC, KH, KW, C) filter stand in PyTo
 
 def new_parameter(shape: tuple[int, ...], torch_axes: tuple[int, ...] | None = None) -> Parameter:
     """A float32 parameter of zeros on the current backend."""
-    return Parameter(current_backend().xp.zeros(shape, np.float32), torch_axes)
+    return Parameter(current_backend().zeros(shape, np.float32), torch_axes)
 
 
 def check_positive(layer: str, **sizes: int) -> None:

@@ -29,16 +29,15 @@ class ParamGroup:
         self, params: list[Tensor], lr: float, options: dict[str, Any], moments: list[str]
     ):
         self.backend = current_backend()
-        xp, zeros = self.backend.xp, self.backend.zeros
+        xp = self.backend.xp
         self.params, self.options = params, options
         dtypes = {str(p.dtype) for p in params}
         if len(dtypes) > 1:
             raise TypeError(f"optimizer: one group holds {sorted(dtypes)}; make a group for each")
         self.dtype = params[0].dtype
         self.ends = np.cumsum([p.size for p in params]).tolist()
-        self.weights = zeros(self.ends[-1], self.dtype)
-        self.grads = zeros(self.ends[-1], self.dtype)
-        self.moments = {name: zeros(self.ends[-1], self.dtype) for name in moments}
+        self.weights, self.grads = self.zeros(), self.zeros()
+        self.moments = {name: self.zeros() for name in moments}
         self.lr_array = xp.full(1, lr, np.float64)
         self.steps = xp.zeros(len(params), np.float64)  # on the device, for the kernels
         self.step_counts = [0] * len(params)  # the same on the host, to find runs
@@ -65,6 +64,10 @@ class ParamGroup:
             self.options[key] = value
         else:
             raise KeyError(f"optimizer: no option {key!r}; there are lr, {', '.join(self.options)}")
+
+    def zeros(self) -> Array:
+        """Flat storage for a number of each weight."""
+        return self.backend.zeros((self.ends[-1],), self.dtype)
 
     def gather(self) -> None:
         """Make every parameter a view of the flat buffer again, if someone replaced its array."""
@@ -95,7 +98,7 @@ class ParamGroup:
     def leave_grads(self) -> None:
         """Let the user keep what he holds of the gradients, and go on in other memory."""
         shapes = [view.shape for view in self.grad_views]
-        left, self.grads = self.grad_views, self.backend.zeros(self.ends[-1], self.dtype)
+        left, self.grads = self.grad_views, self.zeros()
         self.grad_views = self.backend.split(self.grads, shapes)
         for p, old, new in zip(self.params, left, self.grad_views):
             new[...] = old
