@@ -25,6 +25,7 @@ from numba import carray, njit
 
 from tinynn.kernels.cpu_direct_conv import Axis, integers
 from tinynn.kernels.cpu_llvm import Tile, fitting_tile, host_tile, load_float, load_int, store_float
+from tinynn.kernels.cpu_loops import QUICK, as_floats
 from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_panel
 from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
 from tinynn.kernels.geometry import Pair
@@ -116,7 +117,7 @@ SUMS = job_type(
     " swapped image_height image_row padded_row padded_image padded_offset"
     " sums sums_size sum_rows left_rows row_count lists list_count left_pairs right_pairs"
     " pairs lot_pairs adjacent left_ready right_ready left_step right_step"
-    " scratch left_scratch right_scratch taps dead_taps dead_count"
+    " scratch left_scratch right_scratch taps dead_taps dead_count dw"
 )
 
 
@@ -228,6 +229,28 @@ def clear_taps(lo, hi, thread, job_pointer):
                 store_float(target, c, 0)
 
 
+@kernel(SUMS)
+def add_parts(lo, hi, thread, job_pointer):
+    """Task = output channel: its row of dw, of the sums of all parts."""
+    job = carray(job_pointer, 1)[0]
+    rows, columns = job.row_count, job.sums_size // job.row_count
+    sums = carray(as_floats(job.sums), (job.parts, rows, columns))
+    if job.swapped:  # it is a column there
+        dw = carray(as_floats(job.dw), (columns, rows))
+        for o in range(lo, hi):
+            for k in range(rows):
+                total = sums[0, k, o]
+                for part in range(1, job.parts):
+                    total += sums[part, k, o]
+                dw[o, k] = total
+    else:
+        dw = carray(as_floats(job.dw), (rows, columns))
+        for o in range(lo, hi):
+            dw[o] = sums[0, o]
+            for part in range(1, job.parts):
+                dw[o] += sums[part, o]
+
+
 # ---------------------------------------------------------------------------------------------
 # Division of the work
 # ---------------------------------------------------------------------------------------------
@@ -268,7 +291,8 @@ class Prepared:
     job: Job
     swapped: bool
     dead_taps: int  # so many never see data: their gradient is zero
-    sums_shape: tuple[int, int, int]  # (parts, rows, columns)
+    parts: int  # sums, of `rows` rows each
+    rows: int
     scratch_size: int  # floats
     tasks: int
 
@@ -298,7 +322,7 @@ def prepare(
     if swapped:
         kh, kw, channel = np.ogrid[: vertical.kernel, : horizontal.kernel, :c]
         left_rows = (kh * vertical.dilation * padded_w + kw * horizontal.dilation) * c + channel
-        sums_shape = division.parts, taps * c, oc
+        rows, columns = taps * c, oc
         left_scratch, right_scratch = chunk * padded_image, panels[0] * dy_panel
         sides: dict[str, Any] = dict(
             left_pixels=x_pixels, left_channels=c, left_groups=1,
@@ -308,7 +332,7 @@ def prepare(
         )  # fmt: skip
     else:
         left_rows = np.arange(oc) // width * dy_panel + np.arange(oc) % width
-        sums_shape = division.parts, oc, taps * c
+        rows, columns = oc, taps * c
         left_scratch, right_scratch = panels[0] * dy_panel, panels[1] * x_panel
         sides = dict(
             left_pixels=dy_pixels, left_channels=oc, left_groups=division.oc_groups,
@@ -328,8 +352,8 @@ def prepare(
         swapped=swapped, image_height=vertical.size, image_row=horizontal.size * c,
         padded_row=padded_w * c, padded_image=padded_image,
         padded_offset=(vertical.padding[0] * padded_w + horizontal.padding[0]) * c,
-        sums_size=oc * taps * c, sum_rows=np.arange(sums_shape[1]) * sums_shape[2],
-        left_rows=integers(left_rows).ravel(), row_count=sums_shape[1],
+        sums_size=oc * taps * c, sum_rows=np.arange(rows) * columns,
+        left_rows=integers(left_rows).ravel(), row_count=rows,
         lists=plan.lists, list_count=len(plan.lists), pairs=pairs, lot_pairs=lot_pairs,
         adjacent=0 if swapped else tile.adjacent,
         left_pairs=plan.left_pairs, right_pairs=plan.right_pairs,
@@ -337,7 +361,8 @@ def prepare(
         taps=taps, dead_taps=dead_taps, dead_count=len(dead_taps),
     )  # fmt: skip
     tasks = division.parts * sides["left_groups"] * sides["right_groups"]
-    return Prepared(job, swapped, len(dead_taps), sums_shape, left_scratch + right_scratch, tasks)
+    scratch_size = left_scratch + right_scratch
+    return Prepared(job, swapped, len(dead_taps), division.parts, rows, scratch_size, tasks)
 
 
 def conv2d_weight_grad(
@@ -349,19 +374,17 @@ def conv2d_weight_grad(
     prepared = prepare(vertical, horizontal, x.shape[0], channels, tile, threads)
     shape = channels[1], vertical.kernel, horizontal.kernel, channels[0]
     dw = empty(shape) if out is None else out
-    parts, rows, columns = prepared.sums_shape
+    parts = prepared.parts
     in_place = parts == 1 and not prepared.swapped
-    sums = dw if in_place else scratch("weight sums", parts * dw.size)[: parts * dw.size]
+    sums = dw if in_place else scratch("weight sums", parts * dw.size)
     left, right = (x, dy) if prepared.swapped else (dy, x)
     job = prepared.job.bind(
-        left=left, right=right, sums=sums,
+        left=left, right=right, sums=sums, dw=dw,
         scratch=scratch("images", threads * prepared.scratch_size),
     )  # fmt: skip
     if prepared.dead_taps:
-        run(clear_taps, job, parts * rows)
+        run(clear_taps, job, parts * prepared.rows)
     run(weight_sums, job, prepared.tasks)
     if not in_place:
-        sums = sums.reshape(parts, rows, columns)
-        sums = sums.transpose(0, 2, 1) if prepared.swapped else sums
-        np.add.reduce(sums, axis=0, out=dw.reshape(channels[1], -1))
+        run(add_parts, job, channels[1], quick=parts * dw.size < QUICK)
     return dw
