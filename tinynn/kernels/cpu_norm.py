@@ -44,9 +44,10 @@ Array = Any
 SMALL = 1 << 11  # elements: fewer NumPy normalises before a job has begun
 PARTS = 64  # of the rows, at most; of whole ROWS but the last
 EMPTY = Job(RUNNING)
+COMBINE, SCALED = {False: combine, True: combine_relu}, {False: scaled, True: scaled_relu}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: `plan` keeps them
 class Plan:
     """What depends on the shape (..., C) only.
 
@@ -93,38 +94,43 @@ def prepare(plan: Plan, threads: int, memory: int) -> Job:
 
 
 class Normalisation:
-    """One call of a kernel: its job, and the passes over it."""
+    """One call of a kernel: its job, and the passes over it. `sums` is the formula of two sums, if
+    there are any, `last` that of the result."""
 
-    def __init__(self, x: Array, mean: Array, eps: float, **arrays: Array | None):
-        threads, self.plan = get_num_threads(), plan(x.shape)
+    def __init__(
+        self, x: Array, mean: Array, eps: float, sums: Columns | None, last: Columns,
+        **fields: Array | None,
+    ):  # fmt: skip
+        threads, self.plan, self.last = get_num_threads(), plan(x.shape), last
         self.numbers = scratch("normalisation", self.plan.floats(threads))
         job = prepare(self.plan, threads, address(self.numbers))
-        self.job = job.bind(x=x, mean=mean, eps=float(eps), **arrays)
+        loop = 0 if sums is None else sums.address
+        self.job = job.bind(x=x, mean=mean, eps=float(eps), loop=loop, **fields)
 
-    def sum(self, loop: Columns, shifted: bool) -> None:
-        """Fill `totals` and `squares` with the two sums of a formula."""
-        self.job.fill(loop=loop.address, shifted=shifted)
+    def sum(self) -> None:
+        """Fill `totals` and `squares`."""
         run(sum_parts, self.job, self.plan.parts, quick=self.plan.quick)
 
     def for_channels(self, numbers: Any) -> None:
         run(numbers, self.job, self.plan.c, quick=True)
 
-    def apply(self, loop: Columns) -> None:
-        run(loop, self.job, self.plan.rows, quick=self.plan.quick)
+    def apply(self) -> None:
+        run(self.last, self.job, self.plan.rows, quick=self.plan.quick)
+
+    def forward(self) -> None:
+        """y from x and the statistics."""
+        if self.plan.quick:
+            self.job.fill(last_loop=self.last.address)
+        run(forward_numbers, self.job, 1)
+        if not self.plan.quick:
+            self.apply()
 
 
-def forward(call: Normalisation, y: Array, residual: Array | None, relu: bool) -> Array:
-    """y from x and the statistics."""
+def normalising(residual: Array | None, relu: bool) -> Columns:
+    """The formula of y."""
     if residual is None:
-        loop = normalise_relu if relu else normalise
-    else:
-        loop = normalise_add_relu if relu else normalise_add
-    quick = call.plan.quick
-    call.job.fill(loop=loop.address if quick else 0)
-    run(forward_numbers, call.job, 1)
-    if not quick:
-        call.apply(loop)
-    return y
+        return normalise_relu if relu else normalise
+    return normalise_add_relu if relu else normalise_add
 
 
 def normalise_few(
@@ -149,10 +155,14 @@ def batch_norm(
 ) -> tuple[Array, Array, Array]:
     """Drop-in for reference_norm.batch_norm: one pass for the statistics, one for the output."""
     y, mean, var = empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
-    call.sum(moments, shifted=True)
+    call = Normalisation(
+        x, mean, eps, moments, normalising(residual, relu), shifted=True,
+        y=y, residual=residual, weight=weight, bias=bias, var=var,
+    )  # fmt: skip
+    call.sum()
     call.for_channels(finish_moments)
-    return forward(call, y, residual, relu), mean, var
+    call.forward()
+    return y, mean, var
 
 
 @float32_only(reference_norm.update_running_statistics)
@@ -198,8 +208,12 @@ def normalise_into(
     residual: Array | None, relu: bool, eps: float,
 ) -> Array:  # fmt: skip
     """As reference_norm.batch_norm_inference; y may be x."""
-    call = Normalisation(x, mean, eps, y=y, residual=residual, weight=weight, bias=bias, var=var)
-    return forward(call, y, residual, relu)
+    call = Normalisation(
+        x, mean, eps, None, normalising(residual, relu),
+        y=y, residual=residual, weight=weight, bias=bias, var=var,
+    )  # fmt: skip
+    call.forward()
+    return y
 
 
 def backward(
@@ -218,18 +232,20 @@ def backward(
     if relu and needs_residual and y is None:
         y = normalise_into(empty_like(x), x, weight, bias, mean, var, None, relu, eps)
     dz = empty_like(dy) if relu and y is not None else None
+    if dz is not None:
+        sums, last = gradient_sums_kept, combine[False]
+    else:
+        sums, last = gradient_sums_relu if relu else gradient_sums, combine[relu]
     call = Normalisation(
-        x, mean, eps, dy=dy, y=y, dz=dz, dx=dx, weight=weight, bias=bias, var=var,
-        dweight=dweight, dbias=dbias, loop=0,
+        x, mean, eps, sums, last, dy=dy, y=y, dz=dz, dx=dx, weight=weight, bias=bias, var=var,
+        dweight=dweight, dbias=dbias,
     )  # fmt: skip
     run(forward_numbers, call.job, 1)
-    if dz is not None:
-        call.sum(gradient_sums_kept, shifted=False)
-        call.job.fill(dy=dz)
-    else:
-        call.sum(gradient_sums_relu if relu else gradient_sums, shifted=False)
+    call.sum()
     call.for_channels(backward_numbers)
-    call.apply(combine[relu and dz is None])
+    if dz is not None:
+        call.job.fill(dy=dz)
+    call.apply()
     return dx, dweight, dbias, (dz if relu else dy) if needs_residual else None
 
 
@@ -249,9 +265,8 @@ def batch_norm_grad(
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference_norm.batch_norm_grad: one pass for the sums, one for dx."""
-    formulas = {False: combine, True: combine_relu}
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
-    return backward(formulas, *given)
+    return backward(COMBINE, *given)
 
 
 @float32_only(reference_norm.batch_norm_inference_grad)
@@ -270,6 +285,5 @@ def batch_norm_inference_grad(
     out_bias: Array | None = None,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference_norm.batch_norm_inference_grad: as batch_norm_grad, with dx = a dz."""
-    formulas = {False: scaled, True: scaled_relu}
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
-    return backward(formulas, *given)
+    return backward(SCALED, *given)

@@ -19,7 +19,7 @@ from tinynn.kernels.cpu_parallel import job_type, kernel
 # The matrix as the loops see it; arrays of its shape; of one number a channel; and, one a column,
 # what the formulas read (what belongs to a channel, gathered) and what they sum.
 NORM = job_type(
-    "m fold rows channels parts height eps loop shifted"
+    "m fold rows channels parts height eps loop shifted last_loop"
     " x y residual dy dz dx"
     " weight bias mean var dweight dbias"
     " center scale offset a b c shift total square totals squares"
@@ -161,7 +161,8 @@ def finish_moments(lo, hi, thread, job_pointer):
 
 @kernel(NORM)
 def forward_numbers(lo, hi, thread, job_pointer):
-    """One task: y = (x - center) scale + offset, for every column; then y, if there is a loop."""
+    """One task: y = (x - center) scale + offset, for every column; then y, by the last loop, unless
+    others shall help with it."""
     job = carray(job_pointer, 1)[0]
     c = job.channels // job.fold
     weight, bias = carray(as_floats(job.weight), c), carray(as_floats(job.bias), c)
@@ -175,8 +176,8 @@ def forward_numbers(lo, hi, thread, job_pointer):
             center[column] = mean[k]
             scale[column] = factor
             offset[column] = bias[k]
-    if job.loop != 0:
-        call_loop(job.loop, 0, job.rows, thread, job_pointer)
+    if job.last_loop != 0:
+        call_loop(job.last_loop, 0, job.rows, thread, job_pointer)
 
 
 @kernel(NORM)
