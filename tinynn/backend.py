@@ -205,6 +205,16 @@ def _load_cupy() -> Backend:
             f"kernels ({str(error).splitlines()[0]}); pip install '.[cuda13]' brings it, or "
             "'.[cuda12]' for CUDA 12; or choose --backend numpy"
         ) from None
+    try:
+        cupy.ones(1, np.float32)  # takes memory, and has a kernel compiled and run
+    except (RuntimeError, MemoryError, cupy.cuda.compiler.CompileException) as error:
+        first, *_ = str(error).strip().splitlines() or [""]
+        raise ImportError(
+            f"backend 'cupy' finds CuPy {cupy.__version__} and the GPU {gpu['name'].decode()}, "
+            f"where not even a first kernel runs ({first}): another "
+            "program may have it, CUDA's headers may be missing, which pip install '.[cuda13]' or "
+            "'.[cuda12]' brings, or CuPy may be older than the GPU; or choose --backend numpy"
+        ) from None
     from tinynn.kernels import cuda
 
     return get_backend("reference").override("cupy", xp=cupy, **cuda.KERNELS)

@@ -27,7 +27,7 @@ from typing import Any
 from tinynn.autograd import is_grad_enabled
 from tinynn.backend import Array, Backend, current_backend
 from tinynn.kernels.precision import get_float32_matmul_precision
-from tinynn.kernels.replay import recorded_actions
+from tinynn.kernels.replay import noting
 from tinynn.nn import Module
 from tinynn.tensor import Tensor
 
@@ -41,12 +41,14 @@ def capture(step: Step, example: Sequence[Any], *, model: Module | None = None) 
 
     `step(*arrays)` computes on the device alone and returns tensors; it may update weights, and it
     reads nothing back. `example`: inputs as it will be given. The first three calls run as they
-    are, then the step is recorded. Inputs of another shape, or another mode of `model` (or of
-    gradients, or precision), begin anew. A batch of fewer rows, the last of an epoch, runs as it is
-    and keeps the recording. Results are valid for 32 further calls. Numbers that the step reads on
-    the host, all but an optimiser's lr, stay what they were: capture anew to change a momentum.
+    are, the third on copies on the device, then the step is recorded. Inputs of another shape, or
+    another mode of `model` (or of gradients, or precision), begin anew. A batch of fewer rows, the
+    last of an epoch, runs as it is and keeps the recording. Results are valid for 32 further calls.
+    Numbers that the step reads on the host, all but an optimiser's lr, stay what they were: capture
+    anew to change a momentum.
 
-    A step that cannot be recorded runs as it is, with a RuntimeWarning that says why.
+    A step that cannot be recorded runs as it is, with a RuntimeWarning that says why; `model` has
+    the gradients again that it had before. (Without one the step must begin with `zero_grad`.)
     """
     backend = current_backend()
     return CapturedStep(step, example, model, backend) if backend.has_device else step
@@ -59,6 +61,7 @@ class CapturedStep:
         self.step, self.backend, self.pool = step, backend, graph_pool(backend.xp)
         self.recording: Recording | None = None
         self.modules = list(model.modules()) if model else []
+        self.parameters = list(model.parameters()) if model else []
         self.refused = False  # it cannot be recorded
         self.begin(list(map(shape_of, example)))
 
@@ -90,7 +93,8 @@ class CapturedStep:
         if self.recording is None:
             if self.warm < WARM_UP:
                 self.warm += 1
-                return self.step(*inputs)
+                # At last as it will be recorded: arrays of the host may take other ways.
+                return self.step(*(self.static(inputs) if self.warm == WARM_UP else inputs))
             reason = self.record(inputs)
             if self.recording is None:
                 self.refused = True
@@ -103,11 +107,18 @@ class CapturedStep:
                 return self.step(*inputs)
         return self.recording.replay(inputs)
 
+    def static(self, inputs: Sequence[Any]) -> list[Array]:
+        """Copies of inputs on the device."""
+        return [self.backend.asarray(array_of(x)).copy() for x in inputs]
+
     def record(self, inputs: Sequence[Any]) -> str:
         """Make the recording, or say why there is none (by words: an error would keep arrays)."""
+        grads = [p.grad for p in self.parameters]
         try:
-            self.recording = Recording(self.step, inputs, self.backend, self.pool)
+            self.recording = Recording(self.step, self.static(inputs), self.backend, self.pool)
         except (RuntimeError, TypeError, MemoryError) as error:
+            for p, grad in zip(self.parameters, grads):  # those there now nobody has computed
+                p.grad = grad
             return str(error)
         return ""
 
@@ -115,12 +126,11 @@ class CapturedStep:
 class Recording:
     """A step as a CUDA graph, and all the memory that the graph points to."""
 
-    def __init__(self, step: Step, inputs: Sequence[Any], backend: Backend, pool: Any):
-        self.backend, self.pool, xp = backend, pool, backend.xp
-        self.inputs = [backend.asarray(array_of(x)).copy() for x in inputs]
+    def __init__(self, step: Step, inputs: list[Array], backend: Backend, pool: Any):
+        self.inputs, self.backend, self.pool, xp = inputs, backend, pool, backend.xp
         xp.get_default_memory_pool().free_all_blocks()  # what the warm-up used
         self.stream = xp.cuda.Stream(non_blocking=True)
-        with self.stream, xp.cuda.using_allocator(self.pool.malloc), recorded_actions() as actions:
+        with self.stream, xp.cuda.using_allocator(self.pool.malloc), noting() as self.notes:
             self.stream.begin_capture()
             try:
                 self.outputs = [result.data for result in step(*self.inputs)]
@@ -129,7 +139,6 @@ class Recording:
                     self.stream.end_capture()
                 raise
             self.graph = self.stream.end_capture()
-        self.actions = actions
         self.rings: list[Array] = [xp.empty((KEPT, *y.shape), y.dtype) for y in self.outputs]
         self.replays = 0
 
@@ -140,7 +149,7 @@ class Recording:
         with self.stream:
             for static, x in zip(self.inputs, inputs):
                 static[...] = self.backend.asarray(array_of(x))
-            for action in self.actions:
+            for action in self.notes.actions:
                 action()
             self.graph.launch(self.stream)
             kept = [ring[self.replays % KEPT] for ring in self.rings]
@@ -155,17 +164,23 @@ def graph_pool(xp: Any) -> Any:
     """A pool for what a graph points to. Whoever drops the graph frees the blocks: CuPy's pools
     keep them even when they die.
 
-    An ordinary pool that finds the device full gives back blocks that no array uses, and the part
-    of the graph that is recorded already writes there. This one raises MemoryError.
+    An ordinary pool that finds the device full, or comes to the limit that the environment sets,
+    gives back blocks that no array uses, and the part of the graph that is recorded already writes
+    there. This one raises MemoryError, and has no limit.
     """
+    runtime = xp.cuda.runtime
 
     def allocate(size: int) -> Any:
         try:
             return xp.cuda.MemoryPointer(xp.cuda.Memory(size), 0)
-        except xp.cuda.runtime.CUDARuntimeError as error:
+        except runtime.CUDARuntimeError as error:
+            if error.status != runtime.errorMemoryAllocation:
+                raise
             raise MemoryError(f"{size:,} bytes do not fit beside the rest: {error}") from None
 
-    return xp.cuda.MemoryPool(allocate)
+    pool = xp.cuda.MemoryPool(allocate)
+    pool.set_limit(size=0)  # none
+    return pool
 
 
 def array_of(x: Any) -> Any:

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+NO_MEMORY = 2
 UNRECORDABLE = frozenset({"waiting", "copying", "libraries"})
 forbidden: ContextVar[frozenset[str]] = ContextVar("forbidden", default=frozenset())
 _graph: ContextVar[Graph | None] = ContextVar("graph", default=None)
@@ -30,6 +31,10 @@ _pool: ContextVar[MemoryPool | None] = ContextVar("pool", default=None)
 
 class StreamError(RuntimeError):
     """What the present stream cannot do: CuPy's CUDARuntimeError, or a silent loss of time."""
+
+    def __init__(self, message: str, status: int = 900):
+        super().__init__(message)
+        self.status = status
 
 
 @contextmanager
@@ -66,7 +71,7 @@ class Memory:
 
     def __init__(self, size: int):
         if Memory.full:
-            raise StreamError("cudaErrorMemoryAllocation: out of memory")
+            raise StreamError("cudaErrorMemoryAllocation: out of memory", NO_MEMORY)
 
 
 class MemoryPointer:
@@ -78,20 +83,28 @@ class MemoryPointer:
 
 class MemoryPool:
     """Where arrays come from within `using_allocator(pool.malloc)`: it only counts, the double's
-    arrays are NumPy's. What it took it holds until it is told to free it."""
+    arrays are NumPy's. What it took it holds until it is told to free it, or comes to its limit."""
+
+    limit = 0  # bytes; 0 is none. What CUPY_GPU_MEMORY_LIMIT says
 
     def __init__(self, allocator: Callable[[int], MemoryPointer] | None = None):
-        self.allocator, self.total = allocator, 0
+        self.allocator, self.total, self.freed = allocator, 0, 0
+
+    def set_limit(self, size: int) -> None:
+        """What this pool may take."""
+        self.limit = size
 
     def malloc(self, size: int) -> None:
         """Take memory."""
+        if self.limit and self.total + size > self.limit:
+            self.free_all_blocks()
         if self.allocator is not None:
             self.allocator(size)
         self.total += size
 
     def free_all_blocks(self) -> None:
         """Give it all back."""
-        self.total = 0
+        self.total, self.freed = 0, self.freed + 1
 
     def total_bytes(self) -> int:
         """What was taken."""
@@ -132,7 +145,7 @@ class Graph:
     """The work of a recorded stream, and the arrays that it allocated."""
 
     def __init__(self, pool: MemoryPool):
-        self.pool = weakref.ref(pool)
+        self.pool, self.freed = weakref.ref(pool), pool.freed
         self.work: list[Callable[[], Any]] = []
         self.allocated: list[tuple[np.ndarray, weakref.ref[Any]]] = []
 
@@ -145,7 +158,8 @@ class Graph:
 
     def launch(self, stream: Stream | None = None) -> None:
         """Compute everything."""
-        if self.pool() is None:
+        pool = self.pool()
+        if pool is None or pool.freed != self.freed:
             raise StreamError("the graph's memory went back with its pool")
         with stream or _stream.get(), np.errstate(all="ignore"):
             for work in self.work:
@@ -211,7 +225,10 @@ _stream: ContextVar[Stream] = ContextVar("stream", default=NULL)
 cuda = SimpleNamespace(
     Stream=Stream, Graph=Graph, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
     using_allocator=using_allocator, get_current_stream=_stream.get, Device=Device,
-    runtime=SimpleNamespace(CUDARuntimeError=StreamError, getDeviceProperties=properties),
+    runtime=SimpleNamespace(
+        CUDARuntimeError=StreamError, errorMemoryAllocation=NO_MEMORY,
+        getDeviceProperties=properties,
+    ),
     driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
     compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
 )  # fmt: skip

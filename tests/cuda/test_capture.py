@@ -226,6 +226,83 @@ def test_a_step_that_does_not_fit_into_memory_twice_runs_eagerly(
     assert loss == eager.step(*batch)[0]
 
 
+def test_a_recording_has_no_limit_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its limit a pool gives back what is free at that moment, and a graph writes there."""
+    monkeypatch.setattr(stream_double.MemoryPool, "limit", 100)
+    with tn.use_backend("double"):
+        x = np.arange(30, dtype=np.float32)
+        step: Any = tn.capture(lambda x: (((tn.Tensor(x) * 2) + 1) * 3,), (x,))
+        results = [step(x)[0].numpy() for _ in range(WARM_UP + 2)]
+        assert step.recording.replays == 2
+    np.testing.assert_array_equal(results[-1], results[0])
+
+
+def test_gradients_that_the_user_holds_stay_where_a_recording_writes(device: str) -> None:
+    eager, captured = (Training(device, captured=flag) for flag in (False, True))
+    (group,) = captured.optimizer.param_groups
+    for batch in batches(WARM_UP):
+        captured.step(*batch), eager.step(*batch)
+    held, flat = captured.model[0].weight.grad, group.grads
+    for batch in batches(3):
+        assert captured.step(*batch)[0] == eager.step(*batch)[0]
+    assert held is not None
+    recording = captured.step.args[0].recording
+    assert recording.replays == 3
+    assert group.grads is not flat  # the user keeps these
+    assert any(array is flat for array in recording.notes.arrays)
+    assert any(array is group.grads for array in recording.notes.arrays)
+
+
+def test_gradients_of_a_refused_recording_are_not_added_to() -> None:
+    """A step may forget its gradients at its end."""
+
+    def losses(captured: bool) -> list[float]:
+        with tn.use_backend("double") as backend:
+            layer = nn.Linear(3, 2, generator=np.random.default_rng(0))
+
+            def update(x: Any) -> tuple[tn.Tensor]:
+                loss = (layer(tn.Tensor(x)) ** 2).sum()
+                loss.backward()
+                layer.weight.data -= 0.1 * layer.weight.grad
+                backend.xp.ones((2, 2)) @ backend.xp.ones((2, 2))  # cuBLAS's
+                layer.zero_grad()
+                return (loss,)
+
+            x = np.eye(3, dtype=np.float32)
+            linear = backend.override("linear", linear=product, linear_grad=product_grad)
+            with tn.use_backend(linear):
+                step: Any = tn.capture(update, (x,), model=layer) if captured else update
+                return [step(x)[0].item() for _ in range(WARM_UP + 2)]
+
+    def product(x: Any, w: Any, bias: Any, relu: bool) -> Any:
+        """In place of cuBLAS's, which could not be recorded."""
+        return (x[:, None, :] * w).sum(2) + bias
+
+    def product_grad(
+        dy: Any, x: Any, w: Any, y: Any, bias: bool, out_dw: Any = None, out_db: Any = None
+    ) -> Any:
+        return None, (dy[:, :, None] * x[:, None, :]).sum(0), dy.sum(0)
+
+    with pytest.warns(RuntimeWarning, match="cannot be recorded"):
+        refused = losses(captured=True)
+    assert refused == losses(captured=False)
+
+
+def test_the_last_step_before_a_recording_sees_what_it_will_see() -> None:
+    seen = []
+
+    def step(x: Any) -> tuple[tn.Tensor]:
+        seen.append(isinstance(x, np.ndarray))
+        return (tn.Tensor(x) * 2,)
+
+    x = np.ones(3, np.float32)
+    with tn.use_backend("double"):
+        captured = tn.capture(step, (x,))
+        for _ in range(WARM_UP + 2):
+            captured(x)
+    assert seen == [True] * (WARM_UP - 1) + [False] * 2
+
+
 def test_a_step_that_cannot_be_recorded_runs_eagerly_and_says_so() -> None:
     captured = Training("double", captured=True)  # its products are cuBLAS's
     eager = Training("double")

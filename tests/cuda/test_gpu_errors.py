@@ -110,6 +110,38 @@ def test_what_the_assembler_or_the_driver_refuses_is_told(
     check_refusal(told)
 
 
+@pytest.mark.skipif(emulator.compiler() is None, reason="no C++ compiler to emulate kernels with")
+@pytest.mark.parametrize(("status", "kind"), [(2, MemoryError), (900, RuntimeError)])
+def test_a_kernel_that_cannot_be_loaded_just_now_is_tried_again(
+    status: int, kind: type, nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = cupy_double.cuda.driver.CUDADriverError("CUDA_ERROR")
+    error.status = status
+
+    def refuse(module: Any) -> None:
+        raise error
+
+    backend = get_backend("emulated")
+    x = backend.asarray(np.linspace(-1, 1, 5).astype(np.float32))
+    with monkeypatch.context() as patch:
+        patch.setattr(cupy_double.RawModule, "compile", refuse)
+        with pytest.raises(kind, match=r"activation\.cu cannot be loaded: CUDA_ERROR"):
+            backend.silu(x)
+    np.testing.assert_allclose(backend.silu(x).get(), get_backend("reference").silu(x.get()), 1e-6)
+
+
+def test_an_error_that_comes_again_keeps_no_arrays(
+    nothing_compiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_launch, "module", lambda *given: "activation.cu cannot be compiled")
+    errors = []
+    for _ in range(2):
+        with pytest.raises(cuda_launch.CompileError) as caught:
+            cuda_launch.kernel(cupy_double, "activation", "silu")
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+
+
 def check_refusal(told: str) -> None:
     """activation.cu is refused in one line, and replaced where that is allowed."""
     backend = get_backend("emulated")

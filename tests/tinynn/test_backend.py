@@ -96,7 +96,10 @@ def test_a_backend_introduces_itself() -> None:
 
 
 def a_cupy(
-    count: Any = lambda: 1, version: Any = lambda: (12, 9), major: int = 9
+    count: Any = lambda: 1,
+    version: Any = lambda: (12, 9),
+    major: int = 9,
+    ones: Any = lambda *given: None,
 ) -> SimpleNamespace:
     """What `_load_cupy` asks of CuPy."""
     runtime = SimpleNamespace(
@@ -105,8 +108,9 @@ def a_cupy(
         CUDARuntimeError=RuntimeError,
     )
     device, nvrtc = lambda: SimpleNamespace(id=0), SimpleNamespace(getVersion=version)
-    cuda = SimpleNamespace(runtime=runtime, Device=device, nvrtc=nvrtc)
-    return SimpleNamespace(__version__="14.2.0", cuda=cuda)
+    compiler = SimpleNamespace(CompileException=ArithmeticError)
+    cuda = SimpleNamespace(runtime=runtime, Device=device, nvrtc=nvrtc, compiler=compiler)
+    return SimpleNamespace(__version__="14.2.0", cuda=cuda, ones=ones)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,22 @@ def test_cupy_without_a_compiler_names_what_to_install(monkeypatch: pytest.Monke
 
     monkeypatch.setitem(sys.modules, "cupy", a_cupy(version=version))
     with pytest.raises(ImportError, match=r"not NVRTC.*libnvrtc.*pip install '\.\[cuda13\]'"):
+        tinynn.backend._load_cupy()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("Failed to find CUDA headers"), MemoryError("Out of memory"), ArithmeticError()],
+)
+def test_a_gpu_that_runs_nothing_is_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ones(*given: Any) -> None:
+        raise error
+
+    monkeypatch.setitem(sys.modules, "cupy", a_cupy(ones=ones))
+    told = rf"the GPU Tesla T4, where not even a first kernel runs \({error}\).*--backend numpy"
+    with pytest.raises(ImportError, match=told):
         tinynn.backend._load_cupy()
 
 

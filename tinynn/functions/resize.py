@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ class Interpolate(Function):
         return self.kernels.interpolate(dy, rows, columns)
 
 
-@lru_cache(maxsize=256)  # where a recorded step finds them: nothing is copied to a device then
+@cache  # for good: a recorded step finds them here, as nothing is copied to a device then
 def shares(backend: Backend, dtype: Any, axis: Mixing, transposed: bool = False) -> Array:
     """The `mixing_matrix` of an axis as an array of a backend, or its transpose."""
     matrix = mixing_matrix(*axis)

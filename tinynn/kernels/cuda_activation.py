@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from tinynn.kernels import reference
 from tinynn.kernels.cuda_launch import drop_in, float32, int32, like, per_element
 from tinynn.kernels.reference import Array
@@ -74,7 +76,11 @@ def gelu_grad(dy: Array, x: Array, approximate: str) -> Array:
 def dropout(x: Array, bits: Array, drop: float) -> Array:
     """Drop-in for reference.dropout: bits for each element, or for each row of a branch."""
     stretched = bits.shape[1:] == (1,) * (x.ndim - 1)
-    if drop >= 1 or not (bits.shape == x.shape or (stretched and bits.shape[0] == len(x))):
+    if (
+        bits.dtype != np.uint16
+        or drop >= 1
+        or not (bits.shape == x.shape or (stretched and bits.shape[0] == len(x)))
+    ):
         return reference.dropout(x, bits, drop)
     y, each = like(x), x.size // math.prod(bits.shape)
     threshold, scale = int32(round(2**16 * drop)), float32(1 / (1 - drop))

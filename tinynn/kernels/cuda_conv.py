@@ -13,7 +13,7 @@ import numpy as np
 
 from tinynn.kernels import cuda_grouped_conv as grouped
 from tinynn.kernels import reference
-from tinynn.kernels.cuda_launch import MOST, drop_in, int32, kernel, per_element, result
+from tinynn.kernels.cuda_launch import MOST, TooLarge, drop_in, int32, kernel, per_element, result
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size, live_taps, tap_visits
 from tinynn.kernels.precision import PRECISIONS, get_float32_matmul_precision
 from tinynn.kernels.reference import Array, namespace
@@ -22,7 +22,8 @@ FILE = "conv"
 FLOAT32, TF32, BF16 = PRECISIONS.values()  # as in product.cuh, like the next two
 DEPTH, THREADS = 32, 128
 POINTWISE = (1, 1), ((0, 0), (0, 0)), (1, 1), 1
-MOST_TAPS = 1024  # that see the image; a block lists them
+MOST_TAPS = 900  # that see the image; a block lists them, in shared memory of 99 KB or more
+MOST_COLUMNS = 65535  # of blocks
 SPARSE = 0.75  # of all pairs of a pixel and a tap: if fewer see the image, blocks leave taps out
 
 # Of an H100 or H200: multiprocessors, and shared memory of one (a block takes 1 KB besides its own)
@@ -295,6 +296,8 @@ def _launch(
     """Launch a product of (rows, columns) with arrays, the first of them first, and integers."""
     arguments, tile = [int32(x) if isinstance(x, int) else x for x in given], plan.tile
     grid = -(-sizes[0] // tile.rows), -(-sizes[1] // tile.columns), plan.splits
+    if grid[1] > MOST_COLUMNS:
+        raise TooLarge
     shared = tile.shared(taps)
     function = _kernel(namespace(given[0]), name, options, tile, shared)
     function(grid, (THREADS,), tuple(arguments), shared_mem=shared)

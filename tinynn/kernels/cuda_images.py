@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tinynn.kernels import reference_images
 from tinynn.kernels.cuda_launch import drop_in, int32, per_element, result
 from tinynn.kernels.reference import Array
@@ -12,6 +14,9 @@ def gather_images(
     images: Array, chosen: Array, maps: Array | None, moved: Array | None, levels: Array
 ) -> Array:
     """Drop-in for reference_images.gather_images, up to one grey level: it computes in float32."""
+    if images.dtype != np.uint8:
+        return reference_images.gather_images(images, chosen, maps, moved, levels)
+    chosen = chosen.astype(np.int64, copy=False)
     _, h, w, c = images.shape
     y = result(levels, (len(chosen), h, w, c))
     sizes = map(int32, (y.size, h, w, c, maps is not None, moved is not None))

@@ -48,6 +48,10 @@ def _in_place(file: Path, included: set[Path]) -> Iterator[str]:
             yield line.replace("#pragma once", "")
 
 
+NO_MEMORY = 2  # of CUDA's driver: CUDA_ERROR_OUT_OF_MEMORY
+PASSING = {NO_MEMORY, *range(900, 909)}  # and what it refuses while a stream is recorded
+
+
 class CompileError(RuntimeError):
     """A CUDA source that the run-time compiler refuses, or the driver what comes of it."""
 
@@ -69,21 +73,28 @@ def allow_reference(allowed: bool = True) -> None:
 def kernel(xp: Any, file: str, name: str, options: tuple[str, ...] = ()) -> Any:
     """A kernel of a source file. CompileError names the file and the line."""
     made = module(xp, file, options)
-    if isinstance(made, CompileError):
-        raise made
+    if isinstance(made, str):  # an error kept would keep the arrays of all whom it stopped
+        raise CompileError(made)
     return made.get_function(name)
 
 
 @cache
 def module(xp: Any, file: str, options: tuple[str, ...]) -> Any:
-    """All kernels of a source file, compiled now; or the error, so that nobody tries again."""
+    """All kernels of a source file, compiled now; or what is wrong, so that nobody tries again.
+
+    MemoryError or RuntimeError for what is only wrong at present.
+    """
     made = xp.RawModule(code=source(file), options=("-std=c++17", *options), backend="nvrtc")
     try:
         made.compile()
     except (xp.cuda.compiler.CompileException, xp.cuda.driver.CUDADriverError) as error:
+        status = getattr(error, "status", None)  # the driver's
+        if status in PASSING:
+            kind = MemoryError if status == NO_MEMORY else RuntimeError
+            raise kind(f"the kernels of {SOURCES / file}.cu cannot be loaded: {error}") from None
         lines = str(error).splitlines() or [""]
         first = next(filter(ERROR.search, lines), lines[0])  # of a log that may be long
-        return CompileError(
+        return (
             f"{SOURCES / file}.cu cannot be compiled here: {first.strip()}; update CuPy and "
             "NVIDIA's driver, or let slower kernels do its work by --allow-reference"
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinynn.backend import Array, current_backend
-from tinynn.kernels.replay import on_host
+from tinynn.kernels.replay import keep_alive, on_host
 from tinynn.tensor import Tensor
 
 
@@ -200,7 +200,9 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
+            keep_alive(group.grads)  # which `gather` may leave
             group.gather()
+            keep_alive(group.weights, group.grads, *group.moments.values())
             for run, step in group.runs():
                 self.update(group, run, step)
 

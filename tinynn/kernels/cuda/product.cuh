@@ -258,20 +258,20 @@ struct alignas(4 * n) Together {
   }
 };
 template <int n>
-__device__ __forceinline__ void load(float (&v)[n], const float* from, int count) {
+__device__ __forceinline__ void load(Together<n>& v, const float* from, int count) {
   if (Together<n>::at_once(from, count))
-    reinterpret_cast<Together<n>&>(v) = *reinterpret_cast<const Together<n>*>(from);
+    v = *reinterpret_cast<const Together<n>*>(from);
   else
     for (int i = 0; i < n; i++)
-      if (i < count) v[i] = from[i];
+      if (i < count) v.at[i] = from[i];
 }
 template <int n>
-__device__ __forceinline__ void store(float* to, const float (&v)[n], int count) {
+__device__ __forceinline__ void store(float* to, const Together<n>& v, int count) {
   if (Together<n>::at_once(to, count))
-    *reinterpret_cast<Together<n>*>(to) = reinterpret_cast<const Together<n>&>(v);
+    *reinterpret_cast<Together<n>*>(to) = v;
   else
     for (int i = 0; i < n; i++)
-      if (i < count) to[i] = v[i];
+      if (i < count) to[i] = v.at[i];
 }
 
 // Write the sums by rows: row r begins at begins[r], or is left out if that is negative. What
@@ -283,7 +283,7 @@ __device__ __forceinline__ void store_rows(const Sums& sums, float* to, const in
   for (int i = 0; i < kRows / 8; i++) {
     int begin = begins[Sums::row(i)];
     if (begin < 0) continue;
-    float added[groups][together];  // one wait for a row's
+    Together<together> added[groups];  // one wait for a row's
     auto each_group = [&](auto move) {
 #pragma unroll
       for (int j = 0; j < groups; j++) {
@@ -294,11 +294,11 @@ __device__ __forceinline__ void store_rows(const Sums& sums, float* to, const in
     if (residual)
       each_group([&](int j, int at, int count) { load(added[j], residual + at, count); });
     each_group([&](int j, int at, int count) {
-      float v[together];
+      Together<together> v;
 #pragma unroll
       for (int k = 0; k < together; k++) {
-        v[k] = sums.number(i, j * together + k);
-        if (residual) v[k] += added[j][k];
+        v.at[k] = sums.number(i, j * together + k);
+        if (residual) v.at[k] += added[j].at[k];
       }
       store(to + at, v, count);
     });
@@ -314,9 +314,9 @@ __device__ __forceinline__ void store_columns(const Sums& sums, float* to, int r
 #pragma unroll
     for (int j = 0; j < kColumns / 4; j++) {
       int column = blockIdx.y * COLUMNS + Sums::column(j);
-      float v[together];
+      Together<together> v;
 #pragma unroll
-      for (int k = 0; k < together; k++) v[k] = sums.number(i + k, j);
+      for (int k = 0; k < together; k++) v.at[k] = sums.number(i + k, j);
       if (column < columns) store(to + column * rows + row, v, rows - row);
     }
   }
