@@ -33,6 +33,7 @@ from tinynn.tensor import Tensor
 
 Step = Callable[..., tuple[Tensor, ...]]
 WARM_UP = 3  # steps before the recording: kernels are compiled when they are first used
+NO_MEMORY = 2  # of CUDA's runtime: cudaErrorMemoryAllocation
 KEPT = 32  # steps that results can be read after theirs
 
 
@@ -168,13 +169,12 @@ def graph_pool(xp: Any) -> Any:
     gives back blocks that no array uses, and the part of the graph that is recorded already writes
     there. This one raises MemoryError, and has no limit.
     """
-    runtime = xp.cuda.runtime
 
     def allocate(size: int) -> Any:
         try:
             return xp.cuda.MemoryPointer(xp.cuda.Memory(size), 0)
-        except runtime.CUDARuntimeError as error:
-            if error.status != runtime.errorMemoryAllocation:
+        except xp.cuda.runtime.CUDARuntimeError as error:
+            if error.status != NO_MEMORY:
                 raise
             raise MemoryError(f"{size:,} bytes do not fit beside the rest: {error}") from None
 

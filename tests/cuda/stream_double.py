@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-NO_MEMORY = 2
+NO_MEMORY = 2  # cudaErrorMemoryAllocation
 UNRECORDABLE = frozenset({"waiting", "copying", "libraries"})
 forbidden: ContextVar[frozenset[str]] = ContextVar("forbidden", default=frozenset())
 _graph: ContextVar[Graph | None] = ContextVar("graph", default=None)
@@ -225,10 +225,7 @@ _stream: ContextVar[Stream] = ContextVar("stream", default=NULL)
 cuda = SimpleNamespace(
     Stream=Stream, Graph=Graph, Memory=Memory, MemoryPointer=MemoryPointer, MemoryPool=MemoryPool,
     using_allocator=using_allocator, get_current_stream=_stream.get, Device=Device,
-    runtime=SimpleNamespace(
-        CUDARuntimeError=StreamError, errorMemoryAllocation=NO_MEMORY,
-        getDeviceProperties=properties,
-    ),
+    runtime=SimpleNamespace(CUDARuntimeError=StreamError, getDeviceProperties=properties),
     driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
     compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
 )  # fmt: skip

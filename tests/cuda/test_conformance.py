@@ -28,7 +28,8 @@ CUDA = [
     ("Stream.record", ""), ("Stream.wait_event", "event"), ("Graph.launch", "stream"),
     ("Memory", "size"), ("MemoryPointer", "mem offset"), ("MemoryPool", "allocator"),
     ("MemoryPool.malloc", "size"), ("MemoryPool.free_all_blocks", ""),
-    ("MemoryPool.total_bytes", ""), ("using_allocator", "allocator"), ("get_current_stream", ""),
+    ("MemoryPool.set_limit", "size"), ("MemoryPool.total_bytes", ""),
+    ("using_allocator", "allocator"), ("get_current_stream", ""),
 ]  # fmt: skip
 
 
@@ -80,6 +81,7 @@ def test_nothing_else_is_offered() -> None:
 
 def test_errors_are_of_the_kinds_that_are_caught() -> None:
     assert issubclass(cupy.cuda.runtime.CUDARuntimeError, RuntimeError)
+    assert cupy.cuda.runtime.CUDARuntimeError(stream_double.NO_MEMORY).status == 2
     assert issubclass(cupy.cuda.memory.OutOfMemoryError, MemoryError)
     assert issubclass(cupy.cuda.driver.CUDADriverError, RuntimeError)
     assert issubclass(cupy.cuda.compiler.CompileException, Exception)

@@ -75,11 +75,11 @@ def test_a_step_can_be_recorded(recipe: Recipe, device: str) -> None:
         run = a_run(recipe, images)
         if device == "cupy":  # compile; an emulator would take minutes
             for _ in range(WARM_UP):
-                train_step(run, images, labels)
+                train_step(run, *map(backend.asarray, (images, labels)))
         elif recipe.patches:  # the step before has moved the shares that make them smaller
             F.interpolate(np.zeros((1, 115, 115, 1), np.float32), SMALL, mode="bilinear")
         step, pool = partial(train_step, run), graph_pool(backend.xp)
-        recording = Recording(step, (images, labels), backend, pool)
+        recording = Recording(step, list(map(backend.asarray, (images, labels))), backend, pool)
         assert len(recording.outputs) == 2
         if device == "cupy":
             loss, _ = recording.replay((images, labels))
