@@ -1,4 +1,8 @@
-"""The cupy backend's drop-ins: CUDA kernels that replace the reference's, gathered in a table."""
+"""The cupy backend's drop-ins: CUDA kernels that replace the reference's, gathered in a table.
+
+A process uses one device, and one stream at a time: sums over rows count, in memory that all their
+launches share, the blocks that are done.
+"""
 
 from __future__ import annotations
 
