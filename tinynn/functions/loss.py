@@ -11,7 +11,6 @@ from tinynn.functions.math import as_tensor, where
 from tinynn.functions.reduce import mean
 from tinynn.functions.reduce import sum as sum_
 from tinynn.functions.shape import reshape
-from tinynn.kernels.reference import namespace
 from tinynn.tensor import Tensor
 
 
@@ -48,14 +47,14 @@ class LabelCrossEntropy(Function):
             return losses
         if self.reduction == "sum":
             self.divisor: Any = 1
-            return namespace(logits).asarray(losses.sum())
+            return self.kernels.xp.asarray(losses.sum())
         loss, self.divisor = self.kernels.mean_over_labels(losses, self.labels, self.options[0])
         return loss
 
     def backward(self, dy: Array) -> Array:
         logits, *statistics = self.saved
         if self.reduction != "none":
-            share, dy = dy / self.divisor, namespace(dy).empty(len(logits), dy.dtype)
+            share, dy = dy / self.divisor, self.kernels.xp.empty(len(logits), dy.dtype)
             dy[...] = share
         return self.kernels.label_cross_entropy_grad(dy, logits, *statistics, *self.options)
 
