@@ -12,6 +12,7 @@ from hwr.files import write_atomic
 from hwr.report.style import FLOOR, GRID, GUIDE, OURS, THEIRS, draw_png, installed, plain
 
 Rows = Sequence[dict[str, Any]]
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0}  # behind text, over lines
 
 
 def picture(path: Path, draw: Callable[[Any, Rows], None], rows: Rows) -> None:
@@ -38,8 +39,8 @@ def step(figure: Any, rows: Rows) -> None:
         axes.barh(i, ours / unit, height=0.6, color=OURS, label="tinynn" if i == 0 else None)
         text = f"{ours / unit:.2f}  ({1e3 * ours:,.1f} ms)" if theirs else f"{1e3 * ours:,.1f} ms"
         floor = row["floor"] / unit
-        axes.text(max(ours / unit, floor), i, " " + text, va="center", fontsize=8)
-        axes.plot([floor] * 2, [i - 0.38, i + 0.38], color=FLOOR, lw=2,
+        axes.text(max(ours / unit, floor), i, " " + text, va="center", fontsize=8, bbox=PAPER)
+        axes.plot([floor] * 2, [i - 0.38, i + 0.38], color=FLOOR, lw=2, zorder=4,
                   label="floor: multiply-adds at the sgemm rate" if i == 0 else None)  # fmt: skip
     compared = any(len(row["timings"]) > 1 for row in rows)
     axes.axvline(1, color=THEIRS, lw=2, label="PyTorch's better memory format" if compared else
