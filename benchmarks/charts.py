@@ -114,7 +114,7 @@ def over_theirs(axes: Any, names: list[str], rows: Rows) -> None:
 def on_the_roofline(axes: Any, rows: Rows) -> None:
     """Rate over operations a byte of every convolution and matrix product, and its roof."""
     names = dict.fromkeys(row["kernel"] for row in rows)
-    markers = dict(zip(names, cycle("os^DvP*X")))
+    markers = dict(zip(names, cycle("os^DvP*X<>phd8")))
     for row in rows:
         ours, *theirs = (t.median for t in row["timings"])
         density = 2 * row["multiply_adds"] / row["bytes"]
