@@ -212,7 +212,7 @@ def _worst_element(
 
 def check_operation(name: str, count: int, seed: int) -> GradcheckResult:
     """The worst result over `count` random cases of one operation, on the current backend."""
-    from tinynn.gradcheck_cases import CASES, Draw
+    from tinynn.gradcheck_layer_cases import CASES, Draw
 
     results = []
     for number in range(count):
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.cases < 1 or options.seed < 0:
         parser.error("--cases must be at least 1 and --seed at least 0")
 
-    from tinynn.gradcheck_cases import CASES
+    from tinynn.gradcheck_layer_cases import CASES
 
     if options.op is not None and options.op not in CASES:
         near = difflib.get_close_matches(options.op.lower(), CASES, 1)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinynn.gradcheck_cases import Draw, convolution, pooling
+from tinynn.gradcheck_layer_cases import Draw, convolution, pooling
 from tinynn.kernels import (
     reference,
     reference_ctc,

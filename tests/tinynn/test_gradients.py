@@ -18,7 +18,7 @@ from tinynn import functional as F
 from tinynn.autograd import Function
 from tinynn.backend import Backend
 from tinynn.gradcheck import gradcheck, main
-from tinynn.gradcheck_cases import CASES, Case, Draw
+from tinynn.gradcheck_layer_cases import CASES, Case, Draw
 
 
 def all_functions() -> set[type[Function]]:

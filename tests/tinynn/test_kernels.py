@@ -11,7 +11,7 @@ from kernel_cases import a_convolution, avg_pool2d
 
 import tinynn as tn
 from tinynn.backend import Backend, get_backend
-from tinynn.gradcheck_cases import Draw, pooling
+from tinynn.gradcheck_layer_cases import Draw, pooling
 from tinynn.kernels import (
     reference,
 )

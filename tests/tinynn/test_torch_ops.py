@@ -16,6 +16,7 @@ from tinynn import functional as F
 torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install '.[torch]'")
 TF = torch.nn.functional
 
+import torch_loss_cases  # noqa: E402, F401  # fill the table
 from torch_cases import CASES, Case, nchw, nhwc, rng  # noqa: E402
 from torch_layer_cases import MEAN, VAR, torch_batch_norm  # noqa: E402  # and fill the table
 
