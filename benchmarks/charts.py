@@ -43,12 +43,14 @@ def step(figure: Any, rows: Rows) -> None:
         axes.plot([floor] * 2, [i - 0.38, i + 0.38], color=FLOOR, lw=2, zorder=4,
                   label="floor: multiply-adds at the sgemm rate" if i == 0 else None)  # fmt: skip
     compared = any(len(row["timings"]) > 1 for row in rows)
-    axes.axvline(1, color=THEIRS, lw=2, label="PyTorch's better memory format" if compared else
-                 "tinynn", zorder=0)  # fmt: skip
+    if compared:
+        axes.axvline(1, color=THEIRS, lw=2, label="PyTorch's better memory format", zorder=0)
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlim(0, axes.get_xlim()[1] * 1.18)
-    axes.set_xlabel("time of a step / PyTorch's (shorter is faster)" if compared else "time")
+    axes.set_xlabel(
+        "time of a step / PyTorch's (shorter is faster)" if compared else "share of tinynn's time"
+    )
     axes.set_title("A step of each work, turn by turn in one run", loc="left", fontsize=11)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
@@ -127,9 +129,10 @@ def on_the_roofline(axes: Any, rows: Rows) -> None:
     axes.set_yscale("log")
     for axis in (axes.xaxis, axes.yaxis):
         label_logarithmic(axis)
+    compared = any(len(row["timings"]) > 1 for row in rows)
     for color, marker, text in (
-        (OURS, "", "tinynn"), (THEIRS, "", "PyTorch's better format"), (FLOOR, "_", "roofline"),
-        *((GUIDE, marker, name) for name, marker in markers.items()),
+        (OURS, "", "tinynn"), *[(THEIRS, "", "PyTorch's better format")] * compared,
+        (FLOOR, "_", "roofline"), *((GUIDE, marker, name) for name, marker in markers.items()),
     ):  # fmt: skip
         style = {"lw": 6} if not marker else {"lw": 0, "marker": marker, "ms": 7}
         axes.plot([], [], color=color, label=text, **style)

@@ -75,12 +75,8 @@ def gelu_grad(dy: Array, x: Array, approximate: str) -> Array:
 @drop_in(reference.dropout)
 def dropout(x: Array, bits: Array, drop: float) -> Array:
     """Drop-in for reference.dropout: bits for each element, or for each row of a branch."""
-    stretched = bits.shape[1:] == (1,) * (x.ndim - 1)
-    if (
-        bits.dtype != np.uint16
-        or drop >= 1
-        or not (bits.shape == x.shape or (stretched and bits.shape[0] == len(x)))
-    ):
+    whole, rows = bits.shape == x.shape, bits.shape == (len(x), *[1] * (x.ndim - 1))
+    if drop >= 1 or bits.dtype != np.uint16 or not (whole or rows):
         return reference.dropout(x, bits, drop)
     y, each = like(x), x.size // math.prod(bits.shape)
     threshold, scale = int32(round(2**16 * drop)), float32(1 / (1 - drop))
