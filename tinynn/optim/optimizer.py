@@ -97,6 +97,7 @@ class ParamGroup:
 
     def leave_grads(self) -> None:
         """Let the user keep what he holds of the gradients, and go on in other memory."""
+        keep_alive(self.grads)  # a step that is recorded has written there
         shapes = [view.shape for view in self.grad_views]
         left, self.grads = self.grad_views, self.zeros()
         self.grad_views = self.backend.split(self.grads, shapes)
@@ -200,7 +201,6 @@ class Optimizer:
     def step(self) -> None:
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            keep_alive(group.grads)  # which `gather` may leave
             group.gather()
             keep_alive(group.weights, group.grads, *group.moments.values())
             for run, step in group.runs():
