@@ -29,6 +29,7 @@ LAYERS = [
         "tinynn.capture",
         "tinynn.gradcheck",
         "tinynn.gradcheck_cases",
+        "tinynn.gradcheck_layer_cases",
     ],
     ["tinynn"],
     ["hwr"],
