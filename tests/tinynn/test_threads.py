@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 import threading
+from array import array
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,16 +21,15 @@ from tinynn import optim
 from tinynn.kernels import (
     cpu_conv,
     cpu_direct_conv,
+    cpu_launch,
     cpu_linear,
     cpu_matmul,
     cpu_norm,
-    cpu_parallel,
-    cpu_threads,
     cpu_winograd,
     cpu_winograd_weights,
 )
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
-from tinynn.kernels.cpu_threads import Pool, add, pause
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel
+from tinynn.kernels.cpu_threads import Pool, add, call_with_workers, pause
 from tinynn.kernels.threads import get_num_threads, set_num_threads, usable_cpus
 
 COUNT = job_type("counts by_thread pauses")
@@ -53,7 +55,8 @@ class Counts:
         self.job = Job(COUNT, counts=self.counts, by_thread=self.by_thread, pauses=pauses)
 
     def do(self, pool: Pool, threads: int) -> Counts:
-        pool.run(count.address, self.job.address, self.tasks, threads)
+        pool.start(threads - 1)
+        call_with_workers.ctypes(pool.address, count, self.job.address, self.tasks, threads, None)
         return self
 
     def check(self, threads: int) -> None:
@@ -142,7 +145,7 @@ def test_workers_help(pool):
 
 
 def test_nobody_waits_for_workers_who_do_not_come(pool, monkeypatch):
-    monkeypatch.setattr(pool, "start", lambda workers: None)
+    monkeypatch.setattr(threading.Thread, "start", lambda thread: None)
     Counts(50).do(pool, 4).check(1)
 
 
@@ -173,7 +176,7 @@ def test_number_of_threads_may_change_at_any_time():
     try:
         for _ in range(200):
             counts = Counts(30, 20)
-            run(count, counts.job, 30)
+            counts.job.run(count, 30, False)
             counts.check(usable_cpus())
     finally:
         stop.set()
@@ -197,21 +200,37 @@ def products(rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def launched_with(place: int, address: int | None):
+    """Launches find another function or number there."""
+    before = cpu_launch.python[place]
+    cpu_launch.python[place] = address
+    yield
+    cpu_launch.python[place] = before
+
+
 @pytest.mark.skipif(usable_cpus() == 1, reason="one processor")
 @pytest.mark.parametrize("name", products(np.random.default_rng(0)))
-def test_no_more_threads_than_memory_was_made_for(name, monkeypatch):
+def test_no_more_threads_than_memory_was_made_for(name):
     """Another Python thread may set their number after the memory is made."""
     function = products(np.random.default_rng(0))[name]
     set_num_threads(1)
     expected = function()
-    numbers, pool_run = [], cpu_threads.pool.run
-    monkeypatch.setattr(cpu_threads.pool, "run", lambda *job: numbers.append(job[-1]))
-    monkeypatch.setattr(cpu_parallel, "get_num_threads", usable_cpus)  # asked last
-    np.testing.assert_array_equal(function()[0], expected[0])
-    assert not numbers
-    monkeypatch.setattr(cpu_threads.pool, "run", lambda *job: [numbers.append(1), pool_run(*job)])
-    set_num_threads(usable_cpus())
-    function()
+    numbers: list[int] = []
+    share_out = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 5)(call_with_workers.address)
+
+    def counted(*job: int) -> None:
+        numbers.append(job[-1])
+        share_out(*job)
+
+    callback = type(share_out)(counted)
+    as_set = array("q", [usable_cpus()])  # what is asked last
+    with launched_with(cpu_launch.WORKERS, ctypes.cast(callback, ctypes.c_void_p).value):
+        with launched_with(cpu_launch.COUNT, as_set.buffer_info()[0]):
+            np.testing.assert_array_equal(function()[0], expected[0])
+        assert not numbers
+        set_num_threads(usable_cpus())
+        function()
     assert numbers
 
 

@@ -14,7 +14,7 @@ from llvmlite import ir
 from tinynn.kernels import reference
 from tinynn.kernels.cpu_llvm import INT, Emitter, Tile
 from tinynn.kernels.cpu_loops import QUICK, Columns, elementwise, strips
-from tinynn.kernels.cpu_parallel import job_type, run
+from tinynn.kernels.cpu_parallel import job_type
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 
@@ -45,8 +45,8 @@ class Images(Columns):
 
     def __call__(self, shape: tuple[int, ...], **arrays: Array) -> None:
         n, *sizes, c = shape
-        job = self.job.bind(channels=c, pixels=math.prod(sizes), **arrays)
-        run(self, job, n, quick=math.prod(shape) < QUICK)
+        quick = math.prod(shape) < QUICK
+        self.job.run(self.address, n, quick, channels=c, pixels=math.prod(sizes), **arrays)
 
 
 def images(outputs: str) -> Callable[[Callable[..., Any]], Images]:

@@ -27,7 +27,7 @@ from tinynn.kernels.cpu_loops import (
     columns,
     folds,
 )
-from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, scratch
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 
@@ -103,8 +103,7 @@ def add_bias(y: Array, bias: Array) -> None:
     channels = fold * y.shape[-1]
     rows = y.size // channels
     wide = bias if fold == 1 else np.tile(bias, fold)
-    job = EMPTY.bind(channels=channels, y=y, bias=wide)
-    run(add_to_rows, job, rows, quick=y.size < QUICK)
+    EMPTY.run(add_to_rows.address, rows, y.size < QUICK, channels=channels, y=y, bias=wide)
 
 
 @float32_only(reference.column_sum)
@@ -149,10 +148,10 @@ def sums(loop: Columns, dy: Array, out: Array | None, **others: Array) -> Array:
         out = np.empty(dy.shape[-1], np.float32)
     memory = scratch("sums of columns", 3 * prepared.numbers)
     totals = address(memory)
-    job = prepared.job.bind(
+    prepared.job.run(
+        sum_blocks, prepared.blocks, prepared.quick,
+        add_parts, out.size, True,
         loop=loop.address, dy=dy, totals=totals, total=totals + 8 * prepared.numbers, sums=out,
         **others,
     )  # fmt: skip
-    run(sum_blocks, job, prepared.blocks, quick=prepared.quick)
-    run(add_parts, job, out.size, quick=True)
     return out

@@ -15,7 +15,7 @@ from numba import carray, njit
 from tinynn.kernels import reference_ctc
 from tinynn.kernels.cpu_llvm import load_int
 from tinynn.kernels.cpu_loops import as_doubles, as_floats
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.cpu_parallel import Job, Kernel, job_type, kernel
 from tinynn.kernels.fallback import float32_only
 
 Array = Any
@@ -109,8 +109,13 @@ def backward(lo, hi, thread, job_pointer):
                 dx[sign(job, n, s)] -= dlosses[n] * math.exp(alpha[s] + walk[s] + loss)
 
 
-def ctc_job(log_probs: Array, targets: Array, *lengths: Array, blank: int, **arrays: Array) -> Job:
-    """What both kernels read."""
+EMPTY = Job(CTC)
+
+
+def run(
+    kernel: Kernel, log_probs: Array, targets: Array, *lengths: Array, blank: int, **arrays: Array
+) -> None:
+    """One of the two kernels, with what both read."""
     t, n, c = log_probs.shape
     labels = targets.shape[1]
     integers = [np.ascontiguousarray(array, np.int64) for array in (targets, *lengths)]
@@ -118,7 +123,8 @@ def ctc_job(log_probs: Array, targets: Array, *lengths: Array, blank: int, **arr
     walk = np.empty((n, 2 * labels + 1))
     fields: dict[str, Any] = {**arrays, **dict(zip(names, integers))}
     fields |= {"steps": t, "samples": n, "signs": c, "labels": labels, "blank": blank}
-    return Job(CTC, log_probs=log_probs, walk=walk, **fields)
+    quick = arrays["alpha"].size < QUICK
+    EMPTY.run(kernel, n, quick, log_probs=log_probs, walk=walk, **fields)
 
 
 @float32_only(reference_ctc.ctc_loss)
@@ -130,8 +136,7 @@ def ctc_loss(
     losses = np.empty(n, np.float32)
     alpha = np.empty((t, n, 2 * targets.shape[1] + 1), np.float32)
     arrays = {"losses": losses, "alpha": alpha}
-    job = ctc_job(log_probs, targets, input_lengths, target_lengths, blank=blank, **arrays)
-    run(forward, job, n, quick=alpha.size < QUICK)
+    run(forward, log_probs, targets, input_lengths, target_lengths, blank=blank, **arrays)
     return losses, alpha
 
 
@@ -149,6 +154,5 @@ def ctc_loss_grad(
     """Drop-in for reference.ctc_loss_grad."""
     dx = np.empty_like(log_probs)
     arrays = {"losses": losses, "alpha": alpha, "dlosses": dlosses, "dx": dx}
-    job = ctc_job(log_probs, targets, input_lengths, target_lengths, blank=blank, **arrays)
-    run(backward, job, len(losses), quick=alpha.size < QUICK)
+    run(backward, log_probs, targets, input_lengths, target_lengths, blank=blank, **arrays)
     return dx

@@ -38,7 +38,7 @@ from tinynn.kernels.cpu_llvm import (
     load_int,
 )
 from tinynn.kernels.cpu_loops import strips
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
@@ -344,8 +344,9 @@ def gather_into(
     axes = vertical, horizontal
     prepared = prepare(*axes, backward, False, samples, channels, tile, get_num_threads())
     filters = np.ascontiguousarray(w.reshape(channels, -1).T[prepared.taps])
-    job = prepared.job.bind(source=source, target=target, filters=filters)
-    run(gather, job, prepared.chunks, quick=prepared.quick)
+    prepared.job.run(
+        gather, prepared.chunks, prepared.quick, source=source, target=target, filters=filters
+    )
 
 
 def conv2d(
@@ -379,8 +380,7 @@ def conv2d_weight_grad(
     axes = vertical, horizontal
     prepared = prepare(*axes, False, True, len(x), channels, tile, get_num_threads())
     sums = np.zeros((prepared.parts, len(prepared.taps), channels), np.float32)
-    job = prepared.job.bind(source=x, target=dy, sums=sums)
-    run(weight_sums, job, prepared.parts, quick=prepared.quick)
+    prepared.job.run(weight_sums, prepared.parts, prepared.quick, source=x, target=dy, sums=sums)
     dw = empty((channels, vertical.kernel, horizontal.kernel, 1)) if out is None else out
     dw[...] = 0
     dw.reshape(channels, -1)[:, prepared.taps] = sums.sum(axis=0).T

@@ -30,7 +30,7 @@ from numba import carray, njit
 
 from tinynn.kernels.cpu_llvm import Tile, fitting_tile, load_int
 from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_taps
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel, scratch
 from tinynn.kernels.geometry import Padding, Pair, conv_output_size
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
@@ -330,12 +330,12 @@ def gather_into(
     threads, channels = get_num_threads(), (source.shape[3], target.shape[3])
     samples = source.shape[0]
     prepared = prepare(vertical, horizontal, backward, samples, channels, tile, threads)
-    job = prepared.job.bind(
+    prepared.job.run(
+        pack_filters, prepared.panels, prepared.filters_size <= QUICK_FILTERS,
+        gather, prepared.tasks, False,
         source=source, target=target, residual=residual, w=w,
         packed=scratch("filters", prepared.filters_size),
     )  # fmt: skip
-    run(pack_filters, job, prepared.panels, quick=prepared.filters_size <= QUICK_FILTERS)
-    run(gather, job, prepared.tasks)
 
 
 def divide(samples: int, sample_bytes: int, threads: int) -> Pair:

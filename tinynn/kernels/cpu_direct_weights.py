@@ -27,7 +27,7 @@ from tinynn.kernels.cpu_direct_conv import Axis, integers
 from tinynn.kernels.cpu_llvm import Tile, fitting_tile, host_tile, load_float, load_int, store_float
 from tinynn.kernels.cpu_loops import QUICK, as_floats
 from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_panel
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel, scratch
 from tinynn.kernels.geometry import Pair
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
@@ -378,13 +378,11 @@ def conv2d_weight_grad(
     in_place = parts == 1 and not prepared.swapped
     sums = dw if in_place else scratch("weight sums", parts * dw.size)
     left, right = (x, dy) if prepared.swapped else (dy, x)
-    job = prepared.job.bind(
+    prepared.job.run(
+        clear_taps, prepared.dead_taps and parts * prepared.rows, False,
+        weight_sums, prepared.tasks, False,
+        add_parts, 0 if in_place else channels[1], parts * dw.size < QUICK,
         left=left, right=right, sums=sums, dw=dw,
         scratch=scratch("images", threads * prepared.scratch_size),
     )  # fmt: skip
-    if prepared.dead_taps:
-        run(clear_taps, job, parts * prepared.rows)
-    run(weight_sums, job, prepared.tasks)
-    if not in_place:
-        run(add_parts, job, channels[1], quick=parts * dw.size < QUICK)
     return dw

@@ -38,7 +38,7 @@ from tinynn.kernels.cpu_llvm import (
 )
 from tinynn.kernels.cpu_loops import as_float
 from tinynn.kernels.cpu_microkernel import multiply_tile
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel
 from tinynn.kernels.memory import empty
 
 PIXELS, FILTERS = 3, 4  # of a tile: 12 sums, 3 vectors of pixels and 1 of weights fill 16 registers
@@ -188,14 +188,14 @@ def conv2d(
     samples, channels = x.shape[0], (x.shape[3], w.shape[0])
     job, tasks, shape = prepare(vertical, horizontal, samples, channels, tile or host_tile())
     y = empty(shape)
-    job = job.bind(source=x, target=y, w=w)
+    fields: dict[str, Any] = {}
     if norm is not None:
         weight, bias, mean, var, residual, relu, eps = norm
-        job.fill(
+        fields = dict(
             normalise=1, weight=weight, bias=bias, mean=mean, var=var, residual=residual,
             floor=0.0 if relu else -math.inf, eps=float(eps),
         )  # fmt: skip
-    run(dot_products, job, tasks, quick=w.size < QUICK)
+    job.run(dot_products, tasks, w.size < QUICK, source=x, target=y, w=w, **fields)
     return y
 
 

@@ -53,7 +53,7 @@ from tinynn.kernels.cpu_microkernel import (
     pack_panel,
     transposed,
 )
-from tinynn.kernels.cpu_parallel import Job, flags, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, flags, job_type, kernel, scratch
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
@@ -183,11 +183,11 @@ def multiply_swapped(
     (samples, features), filters = x.shape, w.shape[0]
     prepared = prepare(samples, features, filters, relu, tile, get_num_threads())
     y = empty((samples, filters))
-    job = prepared.job.bind(
+    prepared.job.run(
+        multiply, prepared.tasks, False,
         x=x, w=w, y=y, bias=prepared.no_bias if bias is None else bias,
         scratch=scratch("linear", prepared.scratch_size),
     )  # fmt: skip
-    run(multiply, job, prepared.tasks)
     return y
 
 

@@ -318,14 +318,14 @@ def _load(code: bytes) -> Any:
 # ---------------------------------------------------------------------------------------------
 
 
-def function_of_integers(count: int) -> Any:
+def function_of_integers(count: int, result: Any = types.void) -> Any:
     """Compile a function of so many int64 for calls by address, and keep its code on disk.
 
     numba compiles it anew when its own file changes, but does not see a change in what it calls
     from other files. So there is one argument more, of no use but that its type tells `version`.
     """
     of_version = np.dtype([(f"version_{version()}", np.int64)])
-    signature = types.void(*[types.int64] * count, types.CPointer(from_dtype(of_version)))
+    signature = result(*[types.int64] * count, types.CPointer(from_dtype(of_version)))
     return cfunc(signature, cache=True, error_model="numpy")
 
 

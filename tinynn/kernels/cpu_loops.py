@@ -9,7 +9,6 @@ sums in registers.
 
 from __future__ import annotations
 
-import ctypes
 import math
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property, lru_cache
@@ -33,7 +32,7 @@ from tinynn.kernels.cpu_llvm import (
     compile_functions,
     host_tile,
 )
-from tinynn.kernels.cpu_parallel import Job, job_type, run
+from tinynn.kernels.cpu_parallel import Job, job_type
 
 INTEGERS = {"taps": ir.IntType(8), "bits": ir.IntType(16)}  # arrays of other than float32, by name
 UNROLL = 4  # vectors of each array in one turn of a loop
@@ -44,7 +43,7 @@ QUICK = 1 << 16  # elements: fewer are done before a second thread would take it
 class Loop:
     """A formula and the loop around it, compiled on first use with all others of its file.
 
-    A kernel for `cpu_parallel.run`.
+    `address`: of the kernel.
     """
 
     loops: ClassVar[dict[Path, list[Loop]]] = {}  # by the file of their formula
@@ -57,16 +56,12 @@ class Loop:
 
     @cached_property
     def job(self) -> Job:
-        """An empty job, for `bind`."""
+        """An empty job."""
         return Job(self.kind)
 
     @cached_property
     def address(self) -> int:
         return compiled(self.source).get_function_address(self.name)
-
-    @cached_property
-    def ctypes(self) -> Any:
-        return ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)(self.address)
 
     def emit(self, module: ir.Module, tile: Tile) -> None:
         """Write the function `name(lo, hi, thread, job)`."""
@@ -194,7 +189,7 @@ class Elementwise(ArrayLoop):
     def __call__(self, **fields: Any) -> None:
         """Arrays are contiguous float32 (`bits` uint16), numbers are floats."""
         size = fields[self.arrays[0]].size
-        run(self, self.job.bind(**fields), size, quick=size < QUICK)
+        self.job.run(self.address, size, size < QUICK, **fields)
 
 
 def elementwise(outputs: str, idle: str = "") -> Callable[[Callable[..., Any]], Elementwise]:

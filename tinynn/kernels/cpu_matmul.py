@@ -46,7 +46,7 @@ from tinynn.kernels.cpu_microkernel import (
     multiply_rows,
     pack_panel,
 )
-from tinynn.kernels.cpu_parallel import Job, flags, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, flags, job_type, kernel, scratch
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
 
@@ -162,8 +162,8 @@ def multiply_into(c: np.ndarray, a: np.ndarray, b: np.ndarray, tile: Tile | None
 
 def multiply_prepared(prepared: Prepared, c: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
     """The same for arrays whose shapes and steps are known."""
-    job = prepared.job.bind(a=a, b=b, c=c, scratch=scratch("matrices", prepared.scratch_size))
-    run(multiply, job, prepared.tasks)
+    memory = scratch("matrices", prepared.scratch_size)
+    prepared.job.run(multiply, prepared.tasks, False, a=a, b=b, c=c, scratch=memory)
 
 
 def matmul(a: Array, b: Array, out: Array | None = None) -> Array:

@@ -35,7 +35,7 @@ from tinynn.kernels.cpu_norm_passes import (
     sum_parts,
     update_running,
 )
-from tinynn.kernels.cpu_parallel import Job, address, run, scratch
+from tinynn.kernels.cpu_parallel import Job, address, scratch
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
 from tinynn.kernels.threads import get_num_threads
@@ -93,37 +93,12 @@ def prepare(plan: Plan, threads: int, memory: int) -> Job:
     return job
 
 
-class Normalisation:
-    """One call of a kernel: its job, and the passes over it. `sums` is the formula of two sums, if
-    there are any, `last` that of the result."""
-
-    def __init__(
-        self, x: Array, mean: Array, eps: float, sums: Columns | None, last: Columns,
-        **fields: Array | None,
-    ):  # fmt: skip
-        threads, self.plan, self.last = get_num_threads(), plan(x.shape), last
-        self.numbers = scratch("normalisation", self.plan.floats(threads))
-        job = prepare(self.plan, threads, address(self.numbers))
-        loop = 0 if sums is None else sums.address
-        self.job = job.bind(x=x, mean=mean, eps=float(eps), loop=loop, **fields)
-
-    def sum(self) -> None:
-        """Fill `totals` and `squares`."""
-        run(sum_parts, self.job, self.plan.parts, quick=self.plan.quick)
-
-    def for_channels(self, numbers: Any) -> None:
-        run(numbers, self.job, self.plan.c, quick=True)
-
-    def apply(self) -> None:
-        run(self.last, self.job, self.plan.rows, quick=self.plan.quick)
-
-    def forward(self) -> None:
-        """y from x and the statistics."""
-        if self.plan.quick:
-            self.job.fill(last_loop=self.last.address)
-        run(forward_numbers, self.job, 1)
-        if not self.plan.quick:
-            self.apply()
+def begin(x: Array) -> tuple[Plan, Job, np.ndarray]:
+    """The plan for x, the job for its kernels, and its scratch numbers, which keep what one run
+    leaves there for the next. (Hold them as long.)"""
+    threads, planned = get_num_threads(), plan(x.shape)
+    numbers = scratch("normalisation", planned.floats(threads))
+    return planned, prepare(planned, threads, address(numbers)), numbers
 
 
 def normalising(residual: Array | None, relu: bool) -> Columns:
@@ -155,13 +130,15 @@ def batch_norm(
 ) -> tuple[Array, Array, Array]:
     """Drop-in for reference_norm.batch_norm: one pass for the statistics, one for the output."""
     y, mean, var = empty_like(x), np.empty_like(weight), np.empty_like(weight)
-    call = Normalisation(
-        x, mean, eps, moments, normalising(residual, relu), shifted=True,
-        y=y, residual=residual, weight=weight, bias=bias, var=var,
+    plan, job, _numbers = begin(x)
+    job.run(
+        sum_parts, plan.parts, plan.quick,
+        finish_moments, plan.c, True,
+        forward_numbers, 1, True,
+        normalising(residual, relu).address, plan.rows, plan.quick,
+        loop=moments.address, shifted=True,
+        x=x, y=y, residual=residual, weight=weight, bias=bias, mean=mean, var=var, eps=float(eps),
     )  # fmt: skip
-    call.sum()
-    call.for_channels(finish_moments)
-    call.forward()
     return y, mean, var
 
 
@@ -179,11 +156,11 @@ def update_running_statistics(
     if batches is not None:
         batches += 1
         momentum = 1 / int(batches) if momentum is None else momentum
-    job = EMPTY.bind(
+    EMPTY.run(
+        update_running, 1, True,
         channels=mean.size, running_mean=running_mean, running_var=running_var, mean=mean,
         var=var, momentum=float(momentum or 0), unbias=count / (count - 1),
     )  # fmt: skip
-    run(update_running, job, 1)
 
 
 @float32_only(reference_norm.batch_norm_inference)
@@ -208,11 +185,12 @@ def normalise_into(
     residual: Array | None, relu: bool, eps: float,
 ) -> Array:  # fmt: skip
     """As reference_norm.batch_norm_inference; y may be x."""
-    call = Normalisation(
-        x, mean, eps, None, normalising(residual, relu),
-        y=y, residual=residual, weight=weight, bias=bias, var=var,
+    plan, job, _numbers = begin(x)
+    job.run(
+        forward_numbers, 1, True,
+        normalising(residual, relu).address, plan.rows, plan.quick,
+        x=x, y=y, residual=residual, weight=weight, bias=bias, mean=mean, var=var, eps=float(eps),
     )  # fmt: skip
-    call.forward()
     return y
 
 
@@ -236,16 +214,15 @@ def backward(
         sums, last = gradient_sums_kept, combine[False]
     else:
         sums, last = gradient_sums_relu if relu else gradient_sums, combine[relu]
-    call = Normalisation(
-        x, mean, eps, sums, last, dy=dy, y=y, dz=dz, dx=dx, weight=weight, bias=bias, var=var,
-        dweight=dweight, dbias=dbias,
+    plan, job, _numbers = begin(x)
+    job.run(
+        forward_numbers, 1, True,
+        sum_parts, plan.parts, plan.quick,
+        backward_numbers, plan.c, True,
+        loop=sums.address, x=x, dy=dy, y=y, dz=dz, weight=weight, bias=bias, mean=mean, var=var,
+        eps=float(eps), dweight=dweight, dbias=dbias,
     )  # fmt: skip
-    run(forward_numbers, call.job, 1)
-    call.sum()
-    call.for_channels(backward_numbers)
-    if dz is not None:
-        call.job.fill(dy=dz)
-    call.apply()
+    job.run(last.address, plan.rows, plan.quick, x=x, dy=dy if dz is None else dz, dx=dx)
     return dx, dweight, dbias, (dz if relu else dy) if needs_residual else None
 
 

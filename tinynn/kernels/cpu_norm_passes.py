@@ -19,7 +19,7 @@ from tinynn.kernels.cpu_parallel import job_type, kernel
 # The matrix as the loops see it; arrays of its shape; of one number a channel; and, one a column,
 # what the formulas read (what belongs to a channel, gathered) and what they sum.
 NORM = job_type(
-    "m fold rows channels parts height eps loop shifted last_loop"
+    "m fold rows channels parts height eps loop shifted"
     " x y residual dy dz dx"
     " weight bias mean var dweight dbias"
     " center scale offset a b c shift total square totals squares"
@@ -161,8 +161,7 @@ def finish_moments(lo, hi, thread, job_pointer):
 
 @kernel(NORM)
 def forward_numbers(lo, hi, thread, job_pointer):
-    """One task: y = (x - center) scale + offset, for every column; then y, by the last loop, unless
-    others shall help with it."""
+    """One task: y = (x - center) scale + offset, for every column."""
     job = carray(job_pointer, 1)[0]
     c = job.channels // job.fold
     weight, bias = carray(as_floats(job.weight), c), carray(as_floats(job.bias), c)
@@ -176,8 +175,6 @@ def forward_numbers(lo, hi, thread, job_pointer):
             center[column] = mean[k]
             scale[column] = factor
             offset[column] = bias[k]
-    if job.last_loop != 0:
-        call_loop(job.last_loop, 0, job.rows, thread, job_pointer)
 
 
 @kernel(NORM)

@@ -1,17 +1,17 @@
 """Compiled kernels over several threads, cheap to compile and quick to start.
 
 A kernel is a serial function `kernel(lo, hi, thread, job)`: it does tasks lo..hi-1 of a job, a
-record of addresses and sizes. The threads of `cpu_threads` share the tasks out and call the kernel
-by its address. (With `prange` inside each kernel, numba takes four times as long to compile it.)
+record of addresses and sizes. `cpu_launch` fills the record in, and the threads of `cpu_threads`
+share the tasks out and call the kernel by its address. (With `prange` inside each kernel, numba
+takes four times as long to compile it.)
 """
 
 from __future__ import annotations
 
+import sys
 import threading
-from array import array
 from collections.abc import Callable
 from ctypes import c_float, c_int32, c_int64
-from functools import lru_cache
 from typing import Any
 
 import numba
@@ -19,10 +19,11 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from tinynn.kernels import cpu_threads
+from tinynn.kernels.cpu_launch import WORDS, launcher, table_of
 from tinynn.kernels.cpu_llvm import INT, version
 from tinynn.kernels.memory import zeros
-from tinynn.kernels.threads import get_num_threads
+
+ANY = 1 << 32  # threads: as many as there are
 
 # ---------------------------------------------------------------------------------------------
 # Jobs and kernels
@@ -30,7 +31,7 @@ from tinynn.kernels.threads import get_num_threads
 
 
 def job_type(fields: str) -> np.dtype:
-    """A record of int64 `fields`: addresses, sizes, and bits of floats; see `write`.
+    """A record of int64 `fields`: addresses, sizes, and bits of floats.
 
     It is part of a kernel's signature, and so is `version`, as in `function_of_integers`.
     """
@@ -41,53 +42,58 @@ def job_type(fields: str) -> np.dtype:
 class Job:
     """A record for kernels: sizes as they are, arrays by their address (and kept alive), None as 0.
 
-    What depends on shapes only is filled in once, and kept; `bind` adds the arrays of a call.
+    What depends on shapes only is filled in once, and kept; `run` adds the arrays of a call.
     `threads`: the most that may do it, where memory is shared out among so many: the number of
     threads for kernels may be set anew at any time. `flags`: so many zeros, for the kernel to mark
     what it has done, follow the fields in every copy.
+
+    run(kernel, tasks, quick, ..., **fields): with these fields, in a copy of the record, do all
+    tasks of one kernel, and then of the next: on all threads, or on this one if they are `quick`,
+    since to wake another takes some microseconds.
     """
 
-    __slots__ = ("kept", "places", "record", "threads")
+    __slots__ = ("kept", "places", "record", "run", "table")
 
-    def __init__(self, kind: np.dtype, threads: int | None = None, flags: int = 0, **fields: Any):
-        self.threads = threads
-        self.places = {name: i for i, name in enumerate(kind.names or ())}
-        # quicker to fill than an ndarray
-        self.record = array("q", bytes(kind.itemsize + 8 * flags))
+    def __init__(self, kind: np.dtype, threads: int = ANY, flags: int = 0, **fields: Any):
+        self.places = {sys.intern(name): i for i, name in enumerate(kind.names or ())}
         self.kept: list[dict[str, Any]] = []
+        self.begin(table_of(self.places, len(self.places) + flags, threads))
         self.fill(**fields)
+
+    def begin(self, table: np.ndarray) -> None:
+        """Have this table, at whose end the record is."""
+        self.table, self.record = table, table[-int(table[WORDS]) :]
+        self.run = launcher(table)
 
     def fill(self, **fields: Any) -> None:
         """Fill in some more fields."""
         self.kept.append(fields)
-        write(fields, self.record, self.places)
+        for name, value in fields.items():
+            self.record[self.places[name]] = as_integer(value)
 
     def bind(self, **fields: Any) -> Job:
         """A copy with some more fields. (Keep this job while the copy is used.)"""
         copy = Job.__new__(Job)
-        copy.places, copy.record, copy.kept = self.places, self.record[:], [fields]
-        copy.threads = self.threads
-        write(fields, copy.record, copy.places)
+        copy.places, copy.kept = self.places, []
+        copy.begin(self.table.copy())
+        copy.fill(**fields)
         return copy
 
     @property
     def address(self) -> int:
-        return self.record.buffer_info()[0]
+        """For kernels that are given this job by another's."""
+        return address(self.record)
 
 
-def write(fields: dict[str, Any], record: array[int], places: dict[str, int]) -> None:
-    """Fill in fields of a record. (Called so often that it calls little itself.)"""
-    for name, value in fields.items():
-        if isinstance(value, ndarray):
-            value = int_at(id(value) + HEADER).value  # `address`, but for the call
-        elif value is None:
-            value = 0
-        elif isinstance(value, float):
-            value = float_bits(value)
-        record[places[name]] = value
+def as_integer(value: Any) -> int:
+    """A field's value as it stands in a record."""
+    if isinstance(value, np.ndarray):
+        return address(value)
+    if isinstance(value, float):
+        return float_bits(value)
+    return 0 if value is None else value
 
 
-@lru_cache(maxsize=256)
 def float_bits(value: float) -> int:
     """The bits of a float32. (Too large a number becomes infinity.)"""
     return c_int32.from_buffer(c_float(value)).value
@@ -98,15 +104,28 @@ def address(array: np.ndarray) -> int:
     return int_at(id(array) + HEADER).value  # .ctypes takes 2 us
 
 
-ndarray = np.ndarray
 HEADER, int_at = object.__basicsize__, c_int64.from_address
 
 
-def kernel(job: np.dtype) -> Callable[[Callable[..., None]], Any]:
+class Kernel(int):
+    """A compiled kernel: its address."""
+
+    compiled: Any  # the owner of the code
+
+
+def kernel(job: np.dtype) -> Callable[[Callable[..., None]], Kernel]:
     """Compile `kernel(lo, hi, thread, job)`; inside, `carray(job, 1)[0]` is the record."""
     pointer = types.CPointer(numba.from_dtype(job))
     signature = types.void(types.int64, types.int64, types.int64, pointer)
-    return numba.cfunc(signature, cache=True, error_model="numpy")
+    compiled = numba.cfunc(signature, cache=True, error_model="numpy")
+
+    def compile_kernel(function: Callable[..., None]) -> Kernel:
+        code = compiled(function)
+        kernel = Kernel(code.address)
+        kernel.compiled = code
+        return kernel
+
+    return compile_kernel
 
 
 @intrinsic
@@ -117,16 +136,6 @@ def flags(typing_context, job):
         return builder.ptrtoint(builder.gep(arguments[0], [INT(1)]), INT)
 
     return types.int64(job), generate
-
-
-def run(kernel: Any, job: Job, tasks: int, *, quick: bool = False) -> None:
-    """Do all `tasks` of a job: on all threads, or on this one if they are `quick`: waking another
-    thread takes some microseconds."""
-    threads = 1 if quick else min(job.threads or get_num_threads(), tasks)
-    if threads > 1:
-        cpu_threads.pool.run(kernel.address, job.address, tasks, threads)
-    elif tasks:
-        kernel.ctypes(0, tasks, 0, job.address)
 
 
 # ---------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 from tinynn.kernels import reference_pool
 from tinynn.kernels.cpu_formulas import larger, where
 from tinynn.kernels.cpu_loops import QUICK
-from tinynn.kernels.cpu_parallel import Job, job_type, run
+from tinynn.kernels.cpu_parallel import Job, job_type
 from tinynn.kernels.cpu_pixels import Pixels, gather, scatter
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.geometry import Pair
@@ -133,7 +133,7 @@ class Windows:
 
     def run(self, loop: Pixels, job: Job, pixels: int, arrays: dict[str, Array]) -> None:
         quick = math.prod(self.x_shape) < QUICK // 2  # a pair takes longer than an element
-        run(loop, job.bind(**arrays), self.x_shape[0] * pixels, quick=quick)
+        job.run(loop.address, self.x_shape[0] * pixels, quick, **arrays)
 
 
 max_windows = lru_cache(maxsize=256)(Windows)

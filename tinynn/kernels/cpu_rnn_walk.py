@@ -28,7 +28,7 @@ from tinynn.kernels.cpu_direct_conv import integers
 from tinynn.kernels.cpu_llvm import INT, Emitter, Tile, fitting_tile, load_int
 from tinynn.kernels.cpu_loops import ArrayLoop, Elementwise, strips
 from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_panel
-from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, address, job_type, kernel, scratch
 from tinynn.kernels.cpu_threads import call
 from tinynn.kernels.threads import get_num_threads
 
@@ -137,7 +137,7 @@ def walk(lo, hi, thread, job_pointer):
                     job.added + place if job.added else 0, 0,
                 )  # fmt: skip
             cell_job = job.cell_of_others if t > 0 else job.cell_of_first
-            call(job.cell, row * job.unit, (row + rows) * job.unit, thread, cell_job)
+            call(job.cell, row * job.unit, (row + rows) * job.unit, thread, cell_job, 0)
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,10 @@ def walk_through(
     row_steps = states.strides[1] // 4, sums.strides[1] // 4
     threads = get_num_threads()
     prepared = prepare(steps, samples, depth, columns, *row_steps, backward, threads)
-    job = prepared.job.bind(
+    prepared.job.run(
+        pack, prepared.panels, True,
+        walk, prepared.tasks, steps * samples * w.size < QUICK,
         matrix=w, packed=scratch("matrix", prepared.packed), states=states, sums=sums, added=added,
         cell=cell.address, unit=unit,
         cell_of_first=jobs[0].address, cell_of_others=jobs[-1].address,
     )  # fmt: skip
-    run(pack, job, prepared.panels, quick=True)
-    run(walk, job, prepared.tasks, quick=steps * samples * w.size < QUICK)

@@ -24,7 +24,7 @@ from llvmlite import ir
 from tinynn.kernels.cpu_formulas import Vector, where
 from tinynn.kernels.cpu_llvm import FLOAT, INT, INT32, Emitter, Tile
 from tinynn.kernels.cpu_loops import QUICK, UNROLL, Loop
-from tinynn.kernels.cpu_parallel import job_type, run
+from tinynn.kernels.cpu_parallel import job_type
 
 Combine = Callable[[Vector, Vector], Vector]
 
@@ -197,9 +197,11 @@ class Rows(Loop):
     def __call__(self, shape: tuple[int, int], height: int = 1, **fields: Any) -> None:
         """Matrices of that shape are contiguous float32."""
         rows, columns = shape
-        job = self.job.bind(rows=rows, columns=columns, height=height, **fields)
         quick = rows * columns < QUICK // 4  # exponentials take their time
-        run(self, job, -(-rows // height), quick=quick)
+        self.job.run(
+            self.address, -(-rows // height), quick,
+            rows=rows, columns=columns, height=height, **fields,
+        )  # fmt: skip
 
 
 def rows(

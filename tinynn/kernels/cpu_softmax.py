@@ -14,7 +14,7 @@ from numba import carray
 from tinynn.kernels import reference_softmax
 from tinynn.kernels.cpu_formulas import exp, log, where
 from tinynn.kernels.cpu_llvm import load_float, load_int, store_float
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel
 from tinynn.kernels.cpu_rows import Row, rows
 from tinynn.kernels.fallback import float32_only
 from tinynn.kernels.memory import empty_like
@@ -185,11 +185,11 @@ def label_cross_entropy(
 def mean_over_labels(losses: Array, labels: Array, ignore_index: int) -> tuple[Array, Array]:
     """Drop-in for reference_softmax.mean_over_labels: one call for five."""
     results, labels = np.empty(2, np.float32), np.ascontiguousarray(labels, np.int64)
-    job = EMPTY.bind(
+    EMPTY.run(
+        mean_of_counted, 1, True,
         losses=losses, labels=labels, samples=losses.size, ignore_index=ignore_index,
         results=results,
     )  # fmt: skip
-    run(mean_of_counted, job, 1)
     return results[0, ...], results[1, ...]
 
 

@@ -47,7 +47,8 @@ WORK, QUIT = 0, 1  # WORK: threads that may join, and the chunks that nobody has
 UNFINISHED = LINE  # chunks
 BUSY, WORKERS = 2 * LINE, 2 * LINE + 1  # a caller is at work; workers started so far
 KERNEL, JOB, TASKS, CHUNK = (3 * LINE + i for i in range(4))  # what to do; tasks in a chunk
-SPINS, WAIT, POST = (3 * LINE + i for i in range(4, 7))  # constant
+SPINS, WAIT, POST, CAPACITY = (3 * LINE + i for i in range(4, 8))  # constant
+ASKED = 3 * LINE + 8  # workers that were to be started, or more, if the system grants no more
 ASLEEP, SEMAPHORE, ROOM = (4 * LINE + i for i in (0, 1, 2))  # + LINE * thread
 
 # WORK is threads << 48 | end << 24 | first: chunks first to end - 1
@@ -102,9 +103,9 @@ def replace(typing_context, block, place, old, new):
 
 
 @intrinsic
-def call(typing_context, function, a, b, c, d):
-    """function(a, b, c, d), for its address; a C function ignores arguments it does not have."""
-    return types.void(*[types.int64] * 5), call_address
+def call(typing_context, function, a, b, c, d, e):
+    """function(a, b, c, d, e), for its address; a C function ignores arguments it does not have."""
+    return types.void(*[types.int64] * 6), call_address
 
 
 @intrinsic
@@ -161,7 +162,7 @@ def do_chunks(block, thread):
     while chunk >= 0:
         lo = chunk * load(block, CHUNK)
         hi = min(load(block, TASKS), lo + load(block, CHUNK))
-        call(load(block, KERNEL), lo, hi, thread, load(block, JOB))
+        call(load(block, KERNEL), lo, hi, thread, load(block, JOB), 0)
         done += 1
         chunk = claim(block, thread)
     return done > 0 and add(block, UNFINISHED, -done) == done
@@ -187,7 +188,7 @@ def wait(block, thread):
     asleep = ASLEEP + LINE * thread
     exchange(block, asleep, 1)  # from here on `wake` posts
     while load(block, asleep) == 1 and not ready(block, thread):
-        call(load(block, WAIT), load(block, SEMAPHORE + LINE * thread), -1, 0, 0)
+        call(load(block, WAIT), load(block, SEMAPHORE + LINE * thread), -1, 0, 0, 0)
     exchange(block, asleep, 0)
 
 
@@ -195,7 +196,7 @@ def wait(block, thread):
 def wake(block, thread):
     asleep = ASLEEP + LINE * thread
     if load(block, asleep) == 1 and exchange(block, asleep, 0) == 1:
-        call(load(block, POST), load(block, SEMAPHORE + LINE * thread), 1, 0, 0)
+        call(load(block, POST), load(block, SEMAPHORE + LINE * thread), 1, 0, 0, 0)
 
 
 @function_of_integers(2)
@@ -212,7 +213,7 @@ def work(block, threads, version):
 def call_with_workers(block, kernel, job, tasks, threads, version):
     """kernel(0, tasks, thread, job) in chunks, by this thread and up to `threads` - 1 workers."""
     if not replace(block, BUSY, 0, 1):
-        call(kernel, 0, tasks, 0, job)
+        call(kernel, 0, tasks, 0, job, 0)
         return
     chunk = max(1, tasks // (CHUNKS * threads))
     chunks = (tasks + chunk - 1) // chunk
@@ -254,35 +255,40 @@ class Pool:
     """The workers of this process. They start when first wanted, and end when Python does."""
 
     def __init__(self, capacity: int = os.cpu_count() or 1) -> None:
-        self.capacity = capacity  # threads, with the caller
-        size = (4 + capacity) * LINE
-        memory = np.zeros(size + LINE, np.int64)
-        self.block = memory[-memory.ctypes.data // 8 % LINE :][:size]
+        self.most = capacity  # threads, with the caller
+        memory = np.zeros((5 + capacity) * LINE, np.int64)
+        self.block = memory[-memory.ctypes.data // 8 % LINE :][: (4 + capacity) * LINE]
         self.address = self.block.ctypes.data
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew at the same address: a forked child has the block, but none of the threads."""
+        self.block[:] = 0
+        self.block[CAPACITY] = self.most
         try:
             create, self.block[WAIT], self.block[POST] = semaphores()
-            for place in range(SEMAPHORE, size, LINE):
+            for place in range(SEMAPHORE, len(self.block), LINE):
                 self.block[place] = create(self.address + 8 * (place + 1))
         except (AttributeError, OSError):  # a system without them: callers do their jobs alone
-            self.capacity = 1
+            self.block[CAPACITY] = 1
         self.block[SPINS] = SPIN_MICROSECONDS / pause_microseconds()
         self.threads: list[threading.Thread] = []
         self.starting = threading.Lock()
 
-    def run(self, kernel: int, job: int, tasks: int, threads: int) -> None:
-        threads = min(threads, self.capacity)
-        if len(self.threads) < threads - 1:
-            self.start(threads - 1)
-        call_with_workers.ctypes(self.address, kernel, job, tasks, threads, None)
+    @property
+    def capacity(self) -> int:
+        """The most threads that can work, with the caller."""
+        return int(self.block[CAPACITY])
 
     def start(self, workers: int) -> None:
         """Have at least so many, or as many as the system grants: the caller does the rest."""
         with self.starting:
-            while len(self.threads) < workers:
+            while len(self.threads) < min(workers, self.capacity - 1):
                 name = f"tinynn worker {len(self.threads) + 1}"
                 self.threads.append(threading.Thread(target=self.work, name=name, daemon=True))
                 with suppress(RuntimeError):
                     self.threads[-1].start()
+            self.block[ASKED] = len(self.threads)
 
     def work(self) -> None:
         work.ctypes(self.address, self.capacity, None)
@@ -334,12 +340,7 @@ def pause_microseconds() -> float:
     return max(1e3 * min(times), 1e-3)
 
 
-def _renew() -> None:
-    global pool
-    pool = Pool()
-
-
 pool = Pool()
 atexit.register(lambda: pool.stop())
-if hasattr(os, "register_at_fork"):  # a child has the block, but none of the threads
-    os.register_at_fork(after_in_child=_renew)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.renew)

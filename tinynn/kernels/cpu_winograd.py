@@ -36,7 +36,7 @@ from tinynn.kernels.cpu_direct_conv import (
 )
 from tinynn.kernels.cpu_llvm import INT, Emitter, Tile, call_address, compile_functions, load_int
 from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows, pack_taps
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel, scratch
 from tinynn.kernels.geometry import Pair
 from tinynn.kernels.memory import empty
 from tinynn.kernels.threads import get_num_threads
@@ -337,13 +337,13 @@ def winograd_into(
     count = math.prod(channels)
     spare = scratch("zeros and waste", sum(channels))
     spare[:k] = 0
-    job = prepared.job.bind(
+    prepared.job.run(
+        transform_filters, prepared.panels, 9 * count <= QUICK_FILTERS,
+        winograd, prepared.tasks, False,
         source=source, target=target, residual=residual, w=w, packed=scratch("filters", 9 * count),
         filters=scratch("winograd filters", 16 * count), spare=spare,
         scratch=scratch("winograd", threads * prepared.scratch_size),
     )  # fmt: skip
-    run(transform_filters, job, prepared.panels, quick=9 * count <= QUICK_FILTERS)
-    run(winograd, job, prepared.tasks)
 
 
 def conv2d(

@@ -16,7 +16,7 @@ from numba import carray
 from tinynn.kernels.cpu_direct_conv import QUICK_FILTERS, Axis, form, integers
 from tinynn.kernels.cpu_llvm import Tile, load_int
 from tinynn.kernels.cpu_microkernel import WIDTH, microkernel, multiply_rows
-from tinynn.kernels.cpu_parallel import Job, job_type, kernel, run, scratch
+from tinynn.kernels.cpu_parallel import Job, job_type, kernel, scratch
 from tinynn.kernels.cpu_winograd import Prepared, plan_blocks, transform, transforms
 from tinynn.kernels.geometry import Pair
 from tinynn.kernels.memory import empty
@@ -133,10 +133,10 @@ def conv2d_weight_grad(
     spare = scratch("zeros and waste", c + oc)
     spare[: c + oc] = 0
     dw = empty((oc, 3, 3, c)) if out is None else out
-    job = prepared.job.bind(
+    prepared.job.run(
+        weight_sums, prepared.tasks, False,
+        transform_sums, oc, dw.size <= QUICK_FILTERS,
         x=x, dy=dy, dw=dw, spare=spare, sums=scratch("winograd sums", 16 * oc * c),
         scratch=scratch("winograd", threads * prepared.scratch_size),
     )  # fmt: skip
-    run(weight_sums, job, prepared.tasks)
-    run(transform_sums, job, oc, quick=dw.size <= QUICK_FILTERS)
     return dw

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+from array import array
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -37,13 +38,13 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_count = usable_cpus()
+count = array("q", [usable_cpus()])  # where compiled code can read it
 _blas_alone = True  # until our own kernels are in use
 
 
 def get_num_threads() -> int:
     """The number of threads a kernel uses."""
-    return _count
+    return count[0]
 
 
 def set_num_threads(n: int) -> None:
@@ -51,10 +52,9 @@ def set_num_threads(n: int) -> None:
 
     Results are bit for bit the same for the same number of threads. Raises ValueError otherwise.
     """
-    global _count
     if not isinstance(n, int) or not 1 <= n <= usable_cpus():
         raise ValueError(f"set_num_threads: {n!r} is not from 1 to {usable_cpus()}, the processors")
-    _count = n
+    count[0] = n
     limit_blas()
 
 
@@ -66,4 +66,4 @@ def take_threads_from_blas() -> None:
 
 
 def limit_blas() -> None:
-    threadpool_limits(_count if _blas_alone else 1, user_api="blas")
+    threadpool_limits(count[0] if _blas_alone else 1, user_api="blas")
