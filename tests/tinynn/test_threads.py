@@ -203,10 +203,10 @@ def products(rng: np.random.Generator) -> dict[str, Any]:
 @contextmanager
 def launched_with(place: int, address: int | None):
     """Launches find another function or number there."""
-    before = cpu_launch.python[place]
-    cpu_launch.python[place] = address
+    before = cpu_launch.pool[place]
+    cpu_launch.pool[place] = address
     yield
-    cpu_launch.python[place] = before
+    cpu_launch.pool[place] = before
 
 
 @pytest.mark.skipif(usable_cpus() == 1, reason="one processor")
@@ -225,7 +225,7 @@ def test_no_more_threads_than_memory_was_made_for(name):
 
     callback = type(share_out)(counted)
     as_set = array("q", [usable_cpus()])  # what is asked last
-    with launched_with(cpu_launch.WORKERS, ctypes.cast(callback, ctypes.c_void_p).value):
+    with launched_with(cpu_launch.SHARE_OUT, ctypes.cast(callback, ctypes.c_void_p).value):
         with launched_with(cpu_launch.COUNT, as_set.buffer_info()[0]):
             np.testing.assert_array_equal(function()[0], expected[0])
         assert not numbers

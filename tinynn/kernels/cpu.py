@@ -8,6 +8,7 @@ from tinynn.kernels import (
     cpu_activation,
     cpu_arithmetic,
     cpu_bias,
+    cpu_check,
     cpu_conv,
     cpu_ctc,
     cpu_layer_norm,
@@ -21,7 +22,7 @@ from tinynn.kernels import (
 )
 from tinynn.kernels.threads import take_threads_from_blas
 
-KERNELS: dict[str, Any] = {
+_KERNELS: dict[str, Any] = {
     "conv2d": cpu_conv.conv2d,
     "conv2d_batch_norm": cpu_conv.conv2d_batch_norm,
     "conv2d_input_grad": cpu_conv.conv2d_input_grad,
@@ -79,5 +80,7 @@ KERNELS: dict[str, Any] = {
     "update_adagrad": cpu_optim.update_adagrad,
     "update_adadelta": cpu_optim.update_adadelta,
 }
+
+KERNELS = {name: cpu_check.with_compiled_checks(kernel) for name, kernel in _KERNELS.items()}
 
 take_threads_from_blas()

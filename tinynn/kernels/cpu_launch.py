@@ -1,21 +1,16 @@
-"""One call from Python to compiled code runs a job: nothing is interpreted in between.
-
-A step calls a hundred kernels, and what the interpreter does around each, it does on data that the
-kernel before has driven out of the caches. So `launch` is compiled, and is called as functions of
-C are (`METH_FASTCALL`), with Python's objects as they are:
+"""One call from Python fills a job in and runs its kernels: nothing is interpreted in between.
 
     job.run(kernel, tasks, quick, x=x, y=y, eps=1e-5)
             |                     |
             whom to call          name -> field, in a copy of the job's record; by this table:
 
-    table   PYTHON THREADS FIELDS WORDS | names of the fields | the record, WORDS long
+    table   PYTHON POOL THREADS FIELDS WORDS | names of the fields | the record, WORDS long
 
 A name is known by its address: Python keeps the names of arguments but once each.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,36 +20,35 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from tinynn.kernels import cpu_threads
-from tinynn.kernels.cpu_llvm import (
-    FLOAT,
-    INT,
-    INT32,
-    element,
-    function_of_integers,
-    load_int,
-    store_int,
+from tinynn.kernels.cpu_llvm import FLOAT, INT, INT32, function_of_integers, load_int, store_int
+from tinynn.kernels.cpu_python import (
+    ARRAY,
+    AS_INTEGER,
+    CALL,
+    DATA,
+    FLOAT_TYPE,
+    ITEMS,
+    KEY_ERROR,
+    LEAVE,
+    NEW_REFERENCE,
+    NONE,
+    RETURN,
+    TYPE_ERROR,
+    ask,
+    fail,
+    failed,
+    function_of,
+    is_a,
+    method,
+    python,
 )
 from tinynn.kernels.cpu_threads import ASKED, CAPACITY, call, call_with_workers, load
 from tinynn.kernels.threads import count, get_num_threads
 
-PYTHON, THREADS, FIELDS, WORDS, NAMES = range(5)  # places in a table; THREADS: at most so many
+PYTHON, POOL, THREADS, FIELDS, WORDS, NAMES = range(6)  # places; THREADS: at most so many
+BLOCK, SHARE_OUT, COUNT, START, USAGE = range(5)  # places in `pool`
 
-# Places in Python's objects, in words: an object begins with its type, and what follows ...
-DATA = object.__basicsize__ // 8  # ... is an array's address, a float's number, a tuple's length
-TYPE, ITEMS = DATA - 1, tuple.__basicsize__ // 8
-
-# ---------------------------------------------------------------------------------------------
-# Calls of Python's own functions
-# ---------------------------------------------------------------------------------------------
-
-(
-    # objects
-    NONE, ARRAY, FLOAT_TYPE, KEY_ERROR, TYPE_ERROR, USAGE, START,
-    # functions
-    IS_SUBTYPE, AS_INTEGER, NEW_REFERENCE, ERROR, SET_ERROR, CALL, LEAVE, RETURN,
-    # ours
-    COUNT, BLOCK, WORKERS,
-) = range(18)  # fmt: skip
+usage = "run(kernel, tasks, quick, ..., **fields) takes three for each kernel"
 
 
 def start_workers() -> None:
@@ -62,40 +56,16 @@ def start_workers() -> None:
     cpu_threads.pool.start(get_num_threads() - 1)
 
 
-objects = (
-    *(None, np.ndarray, float, KeyError, TypeError),
-    "run(kernel, tasks, quick, ..., **fields) takes three for each kernel",
-    start_workers,
-)
-functions = (
-    "PyType_IsSubtype PyLong_AsLongLong Py_NewRef PyErr_Occurred PyErr_SetObject"
-    " PyObject_CallNoArgs PyEval_SaveThread PyEval_RestoreThread"
-)
-python = np.array(
+pool = np.array(
     [
-        *map(id, objects),
-        *(
-            ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
-            for name in functions.split()
-        ),
-        *(count.buffer_info()[0], cpu_threads.pool.address, call_with_workers.address),
+        cpu_threads.pool.address,
+        call_with_workers.address,
+        count.buffer_info()[0],
+        id(start_workers),
+        id(usage),
     ],
     np.int64,
 )
-
-
-@intrinsic
-def ask(typing_context, python, place, a, b):
-    """What the function at a place answers to a, b: an int64, or an address. (A C function ignores
-    arguments that it does not have.)"""
-
-    def generate(context, builder, signature, arguments):
-        table, place, *given = arguments
-        function = builder.load(element(builder, (table, place), INT))
-        kind = ir.FunctionType(INT, [INT] * 2)
-        return builder.call(builder.inttoptr(function, kind.as_pointer()), given)
-
-    return types.int64(*[types.int64] * 4), generate
 
 
 @intrinsic
@@ -120,13 +90,6 @@ def float_bits(typing_context, double):
 
 
 @njit
-def is_a(python, value, kind):
-    """isinstance(value, kind), for the place of a type."""
-    given, wanted = load_int(value, TYPE), load_int(python, kind)
-    return given == wanted or (ask(python, IS_SUBTYPE, given, wanted) & 1) == 1  # of C's int
-
-
-@njit
 def as_field(python, value):
     """An object as an int64: an array's address, the bits of a float, an integer, None as 0."""
     if value == load_int(python, NONE):
@@ -138,30 +101,12 @@ def as_field(python, value):
     return ask(python, AS_INTEGER, value, 0)
 
 
-@njit
-def failed(python, number):
-    """Whether what became an integer is none: -1 may be one."""
-    return number == -1 and ask(python, ERROR, 0, 0) != 0
-
-
-@njit
-def fail(python, kind, what):
-    """Raise an error; Python does when 0 is returned."""
-    ask(python, SET_ERROR, load_int(python, kind), what)
-    return 0
-
-
-# ---------------------------------------------------------------------------------------------
-# The launch
-# ---------------------------------------------------------------------------------------------
-
-
 @function_of_integers(4, types.int64)
 def launch(this, arguments, positional, keywords, version):
-    """`Job.run`, as C sees it: `this` array is the table, and `keywords` names the last of the
-    arguments."""
+    """`Job.run`; `this` array is the table. See `cpu_python.Method`."""
     table = load_int(this, DATA)
-    python, fields, words = load_int(table, PYTHON), load_int(table, FIELDS), load_int(table, WORDS)
+    python, pool = load_int(table, PYTHON), load_int(table, POOL)
+    fields, words = load_int(table, FIELDS), load_int(table, WORDS)
     template, record = table + 8 * (NAMES + fields), stack(words)
     for i in range(words):
         store_int(record, i, load_int(template, i))
@@ -177,9 +122,9 @@ def launch(this, arguments, positional, keywords, version):
         store_int(record, field, number)
 
     if positional % 3:
-        return fail(python, TYPE_ERROR, load_int(python, USAGE))
-    block = load_int(python, BLOCK)
-    threads = min(load_int(load_int(python, COUNT), 0), load(block, CAPACITY))
+        return fail(python, TYPE_ERROR, load_int(pool, USAGE))
+    block = load_int(pool, BLOCK)
+    threads = min(load_int(load_int(pool, COUNT), 0), load(block, CAPACITY))
     threads = min(threads, load_int(table, THREADS))
     runs, quick, most = stack(positional), True, 1
     for i in range(0, positional, 3):
@@ -191,14 +136,14 @@ def launch(this, arguments, positional, keywords, version):
         wanted = 1 if load_int(runs, i + 2) else min(threads, load_int(runs, i + 1))
         quick, most = quick and load_int(runs, i + 2) != 0, max(most, wanted)
         store_int(runs, i + 2, wanted)
-    if most - 1 > load(block, ASKED) and ask(python, CALL, load_int(python, START), 0) == 0:
+    if most - 1 > load(block, ASKED) and ask(python, CALL, load_int(pool, START), 0) == 0:
         return 0
 
     state = 0 if quick else ask(python, LEAVE, 0, 0)  # let other threads of Python run
     for i in range(0, positional, 3):
         kernel, tasks, wanted = load_int(runs, i), load_int(runs, i + 1), load_int(runs, i + 2)
         if wanted > 1:
-            call(load_int(python, WORKERS), block, kernel, record, tasks, wanted)
+            call(load_int(pool, SHARE_OUT), block, kernel, record, tasks, wanted)
         elif tasks > 0:
             call(kernel, 0, tasks, 0, record, 0)
     if state:
@@ -206,33 +151,17 @@ def launch(this, arguments, positional, keywords, version):
     return ask(python, NEW_REFERENCE, load_int(python, NONE), 0)
 
 
-class Method(ctypes.Structure):
-    """PyMethodDef: how Python is told of a function of C."""
-
-    _fields_ = (
-        ("name", ctypes.c_char_p),
-        ("function", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("documentation", ctypes.c_char_p),
-    )
-
-
-FASTCALL_WITH_KEYWORDS = 0x80 | 0x02
-RUN = Method(b"run", launch.address, FASTCALL_WITH_KEYWORDS, None)
-
-new_function = ctypes.pythonapi.PyCFunction_NewEx
-new_function.restype = ctypes.py_object
-new_function.argtypes = ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p
+RUN = method("run", launch)
 
 
 def table_of(names: Iterable[str], words: int, threads: int) -> np.ndarray:
     """The table for a record of so many words, which begin with the fields of these names: the
     ones that `sys.intern` knows, which must live as long as the table."""
     known = [id(name) for name in names]
-    head = [python.ctypes.data, threads, len(known), words]
+    head = [python.ctypes.data, pool.ctypes.data, threads, len(known), words]
     return np.array([*head, *known, *[0] * words], np.int64)
 
 
 def launcher(table: np.ndarray) -> Any:
     """`launch` for this table, as a function of Python."""
-    return new_function(ctypes.addressof(RUN), table, None)
+    return function_of(RUN, table)

@@ -35,6 +35,7 @@ def float32_only(fallback: Callable[..., Any]) -> Callable[[K], K]:
                         return fallback(*args)
             return fast(*args)
 
+        kernel.kinds = checked  # type: ignore[attr-defined]
         return kernel  # type: ignore[return-value]
 
     return decorate
