@@ -53,8 +53,11 @@ class Function:
     """An operation and its node in the graph. Options are set by the subclass's constructor.
 
     `self.kernels` is the backend it was called under; `self.needs[i]` says whether input i wants
-    a gradient, so that `backward` can return None for the others.
+    a gradient, so that `backward` can return None for the others. `new_grads`: each gradient that
+    `backward` returns is a new array that nobody else holds, or dy itself.
     """
+
+    new_grads = False
 
     kernels: Backend
     needs: tuple[bool, ...]
@@ -116,21 +119,21 @@ class Function:
             return edge.free_grad_storage() if self.edges.count(edge) == 1 else None
         return None
 
-    def take_grad(self, i: int) -> Array | None:
-        """The gradient that input i has so far, by a shortcut for example, or None.
+    def take_grad(self, i: int) -> tuple[Array | None, bool]:
+        """The gradient that input i has so far, by a shortcut for example, or None; and whether
+        it may be written to, as nobody else holds it.
 
         Whoever takes it adds it to the gradient that `backward` returns for that input, as some
         kernels can while they write; what is not contiguous, they could not, so it is not given.
-        It is not to be changed: others may hold it.
         """
         edge = self.edges[i]
         if not isinstance(edge, Function):
-            return None
-        taken = self.pending.get(edge)
+            return NOTHING
+        taken, new = self.pending.get(edge, NOTHING)
         if taken is None or not taken.flags.c_contiguous:
-            return None
-        self.pending[edge] = None
-        return taken
+            return NOTHING
+        self.pending[edge] = NOTHING
+        return taken, new
 
     @property
     def name(self) -> str:
@@ -147,7 +150,9 @@ class Function:
         self.saved, self.edges, self.retained, self.freed = (), (), None, True
 
 
-Pending = dict[Function, Array | None]  # gradients of nodes that wait for all their parts
+# Gradients of nodes that wait for all their parts, and whether they are held by nobody else.
+Pending = dict[Function, tuple[Array | None, bool]]
+NOTHING = None, False
 
 
 def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
@@ -155,7 +160,7 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
     if root.node is None:
         root.accumulate_grad(gradient)
         return
-    pending: Pending = {root.node: gradient}
+    pending: Pending = {root.node: (gradient, False)}
     queue = [(-root.node.serial, root.node)]
     while queue:
         _, node = heapq.heappop(queue)
@@ -165,7 +170,7 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
                 "freed; run the forward pass again, add the losses and call backward once, or "
                 "keep the graph with backward(retain_graph=True)"
             )
-        dy = pending.pop(node)
+        dy, _ = pending.pop(node)
         if node.retained is not None:
             node.retained.accumulate_grad(dy)
         node.pending = pending
@@ -184,8 +189,11 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
             if isinstance(edge, Tensor):
                 edge.accumulate_grad(dx)
             elif edge not in pending:
-                pending[edge] = dx
+                pending[edge] = dx, node.new_grads and dx is not dy
                 heapq.heappush(queue, (-edge.serial, edge))
             else:
-                earlier = pending[edge]  # not added to in place: it may be shared
-                pending[edge] = dx if earlier is None else node.kernels.add(earlier, dx)
+                earlier, _ = pending[edge]
+                if earlier is None:
+                    pending[edge] = dx, node.new_grads and dx is not dy
+                else:
+                    pending[edge] = node.kernels.add(earlier, dx), True

@@ -88,7 +88,7 @@ def conv2d(draw: Draw) -> Arguments:
 def conv2d_input_grad(draw: Draw) -> Arguments:
     conv = a_convolution(draw)
     residual = draw.choice([None, draw.normal(*conv.x.shape)])
-    return [conv.dy, conv.w, conv.x.shape, *conv.geometry, residual]
+    return [conv.dy, conv.w, conv.x.shape, *conv.geometry, residual, False]
 
 
 @cases(PRODUCT)

@@ -98,6 +98,62 @@ def test_a_convolution_adds_to_the_gradient_that_a_shortcut_brings(backend: Back
     np.testing.assert_allclose(gradient(True), gradient(False), rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.parametrize("retained", [False, True])
+def test_convolutions_of_one_image_add_up_their_gradients(backend: Backend, retained: bool) -> None:
+    """As in a ResNet's block that halves the image: in place, where nobody else has the array."""
+    rng = np.random.default_rng(0)
+    image, wide, narrow = (
+        rng.normal(size=shape) for shape in ((2, 8, 8, 16), (16, 3, 3, 16), (16, 1, 1, 16))
+    )
+    grads: dict[Any, Any] = {}
+    for dtype in ("float32", "float64"):
+        x, a, b = (
+            tn.Tensor(array, dtype=dtype, requires_grad=True) for array in (image, wide, narrow)
+        )
+        h = F.conv2d(x, a, padding=1)
+        if retained:
+            h.retain_grad()
+        y = F.conv2d(h, b, stride=2) * F.conv2d(h, a, stride=2, padding=1)
+        (y + F.conv2d(h, b, stride=2)).sum().backward()
+        grads[dtype] = [backend.to_numpy(t.grad) for t in (x, a, b, *[h] * retained)]
+    for got, true in zip(grads["float32"], grads["float64"], strict=True):
+        np.testing.assert_allclose(got, true, atol=1e-5 * np.abs(true).max())
+
+
+class Half(Function):
+    """y = x^2 / 2, whose derivative is x itself."""
+
+    def forward(self, x: Any) -> Any:
+        self.save(x)
+        return x * x / 2
+
+    def backward(self, dy: Any) -> Any:
+        return self.saved[0]
+
+
+def test_a_gradient_that_others_hold_is_not_added_to_in_place() -> None:
+    """A sum gives both its terms one array, and a function may give one that is the user's."""
+    rng = np.random.default_rng(0)
+    w = tn.Tensor(rng.normal(size=(16, 1, 1, 16)), dtype="float32")
+    a, b = (
+        tn.Tensor(rng.normal(size=(2, 8, 8, 16)), dtype="float32", requires_grad=True)
+        for _ in range(2)
+    )
+    h = a * 1
+    convolved = F.conv2d(h, w, stride=2)
+    (h + b).sum().backward(retain_graph=True)
+    alone = b.grad.copy()
+    b.grad = None
+    ((h + b).sum() + convolved.sum()).backward()
+    np.testing.assert_array_equal(b.grad, alone)
+
+    h = a * 1
+    before = h.data.copy()
+    convolved = F.conv2d(h, w, stride=2)
+    (Half()(h).sum() + convolved.sum()).backward()
+    np.testing.assert_array_equal(h.data, before)
+
+
 def test_ten_thousand_operations_need_no_recursion() -> None:
     x = leaf(1)
     y = x

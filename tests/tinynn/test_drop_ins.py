@@ -188,7 +188,7 @@ def test_channels_that_fill_no_vector(backend_name: str, channels: int) -> None:
         geometry = (1, 1), ((1, 1), (1, 1)), (1, 1), groups
         calls += [
             ("conv2d", [x, w, *geometry]),
-            ("conv2d_input_grad", [dy, w, x.shape, *geometry, None]),
+            ("conv2d_input_grad", [dy, w, x.shape, *geometry, None, False]),
             ("conv2d_weight_grad", [dy, x, w.shape, *geometry, None]),
         ]
     for name, arguments in calls:

@@ -18,6 +18,8 @@ class Conv2d(Function):
     """y[n,i,j,o] = sum over kh,kw,c of x[n, i s - p + kh d, j s - p + kw d, c] w[o,kh,kw,c]
     [+ b[o]]."""
 
+    new_grads = True
+
     def __init__(self, geometry: Geometry):
         self.geometry = geometry
 
@@ -34,7 +36,7 @@ class Conv2d(Function):
         dx = dw = db = None
         if self.needs[0]:
             dx = self.kernels.conv2d_input_grad(
-                dy, w, self.x_shape, *self.geometry, self.take_grad(0)
+                dy, w, self.x_shape, *self.geometry, *self.take_grad(0)
             )
         if self.needs[1]:
             dw = self.kernels.conv2d_weight_grad(

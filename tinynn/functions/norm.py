@@ -61,6 +61,8 @@ class BatchNormInference(Function):
 class ConvNorm(Function):
     """BatchNormInference of a convolution, which is not kept: a gradient computes it again."""
 
+    new_grads = True
+
     def __init__(self, geometry: Geometry, mean: Array, var: Array, relu: bool, eps: float):
         self.geometry, self.mean, self.var, self.relu, self.eps = geometry, mean, var, relu, eps
 
@@ -80,7 +82,7 @@ class ConvNorm(Function):
         dz, *others = self.kernels.batch_norm_inference_grad(dy, z, y, *norm, *storage)
         geometry, dx, dw = self.geometry, None, None
         if self.needs[0]:
-            dx = self.kernels.conv2d_input_grad(dz, w, x.shape, *geometry, self.take_grad(0))
+            dx = self.kernels.conv2d_input_grad(dz, w, x.shape, *geometry, *self.take_grad(0))
         if self.needs[1]:
             dw = self.kernels.conv2d_weight_grad(dz, x, w.shape, *geometry, self.grad_storage(1))
         return dx, dw, *others

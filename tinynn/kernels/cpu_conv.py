@@ -90,15 +90,18 @@ def conv2d_input_grad(
     dilation: Pair,
     groups: int,
     residual: Array | None = None,
+    in_place: bool = False,
 ) -> Array:
-    """Drop-in for reference.conv2d_input_grad: the residual is added as dx is written."""
+    """Drop-in for reference.conv2d_input_grad: the residual is added as dx is written,
+    and where only some pixels of x were seen, the others need not be."""
     geometry = stride, padding, dilation
     method, _ = choose("conv2d_input_grad", x_shape, w.shape, *geometry, groups)
     if method is reference:
         return reference.conv2d_input_grad(dy, w, x_shape, *geometry, groups, residual)
     axes = axes_of(x_shape, w.shape, *geometry)
     if groups == 1 and method is not cpu_depthwise:
-        return method.conv2d_input_grad(dy, w, *axes, residual=residual)
+        out = residual if in_place else None
+        return method.conv2d_input_grad(dy, w, *axes, residual=residual, out=out)
     if method is cpu_depthwise:
         dx = cpu_depthwise.conv2d_input_grad(dy, w, groups, *axes)
     else:

@@ -249,6 +249,8 @@ def gather(lo, hi, thread, job_pointer):
                 pair = load_int(job.classes, 5 * c + 2)
                 pairs = load_int(job.classes, 5 * c + 3)
                 depth = load_int(job.classes, 5 * c + 4) * job.source_channels
+                if pairs == 0 and job.residual == job.target:
+                    continue  # nothing to add
                 multiply_rows(
                     job.micro,
                     source, job.source_rows + 8 * row, job.source_pairs + 8 * pair,
@@ -326,7 +328,7 @@ def gather_into(
     residual: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """Fill `target` (N, H, W, C) from `source` (N, H, W, C) with filters w (OC, KH, KW, C), and
-    add a `residual`."""
+    add a `residual`, which may be the target."""
     threads, channels = get_num_threads(), (source.shape[3], target.shape[3])
     samples = source.shape[0]
     prepared = prepare(vertical, horizontal, backward, samples, channels, tile, threads)
@@ -357,9 +359,11 @@ def conv2d(
 
 def conv2d_input_grad(
     dy: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None,
-    residual: np.ndarray | None = None,
+    residual: np.ndarray | None = None, out: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
-    """dy (N, OH, OW, OC), w (OC, KH, KW, C) -> dx (N, H, W, C). Plus `residual`."""
-    dx = empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]))
+    """dy (N, OH, OW, OC), w (OC, KH, KW, C) -> dx (N, H, W, C). Plus `residual`, which may
+    be `out`."""
+    shape = dy.shape[0], vertical.size, horizontal.size, w.shape[3]
+    dx = empty(shape) if out is None else out
     gather_into(dx, dy, w, vertical, horizontal, True, tile, residual)
     return dx

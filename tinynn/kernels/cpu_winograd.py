@@ -328,7 +328,7 @@ def winograd_into(
     tile: Tile | None, residual: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """Fill `target` (N, H, W, C) from `source`, with filters w (OC, 3, 3, C), flipped backward,
-    and add a `residual`. `padding`: top, left."""
+    and add a `residual`, which may be the target. `padding`: top, left."""
     threads = get_num_threads()
     samples, *size, k = source.shape
     channels = k, target.shape[3]
@@ -357,11 +357,13 @@ def conv2d(
 
 def conv2d_input_grad(
     dy: np.ndarray, w: np.ndarray, vertical: Axis, horizontal: Axis, tile: Tile | None = None,
-    residual: np.ndarray | None = None,
+    residual: np.ndarray | None = None, out: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     """dy (N, OH, OW, OC), w (OC, 3, 3, C) -> dx (N, H, W, C): a convolution of dy with the
-    flipped filter, padded by what the forward padding lacks to 2. Plus `residual`."""
-    dx = empty((dy.shape[0], vertical.size, horizontal.size, w.shape[3]))
+    flipped filter, padded by what the forward padding lacks to 2. Plus `residual`, which
+    may be `out`."""
+    shape = dy.shape[0], vertical.size, horizontal.size, w.shape[3]
+    dx = empty(shape) if out is None else out
     padding = 2 - vertical.padding[0], 2 - horizontal.padding[0]
     winograd_into(dx, dy, w, padding, True, tile, residual)
     return dx

@@ -88,6 +88,7 @@ def conv2d_input_grad(
     dilation: Pair,
     groups: int,
     residual: Array | None = None,
+    in_place: bool = False,
 ) -> Array:
     """Drop-in for reference.conv2d_input_grad."""
     given = dy, w, x_shape, stride, padding, dilation, groups, residual

@@ -136,10 +136,12 @@ def conv2d_input_grad(
     dilation: Pair,
     groups: int,
     residual: Array | None = None,
+    in_place: bool = False,
 ) -> Array:
     """dy (N, OH, OW, OC), w (OC, KH, KW, C/groups) -> dx of shape `x_shape` (N, H, W, C).
 
-    `residual`: the gradient that x has by another way, such as a shortcut; it is added.
+    `residual`: the gradient that x has by another way, such as a shortcut; it is added. `in_place`:
+    dx may be written in its place, where that saves time.
     """
     oc, kh, kw, cg = w.shape
     dy_groups = dy.reshape(-1, groups, oc // groups).transpose(1, 0, 2)  # (G, M, OC/G)
