@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from ctypes import c_float, c_int32, c_int64
+from ctypes import c_float, c_int64, c_uint32
 from typing import Any
 
 import numba
@@ -96,7 +96,7 @@ def as_integer(value: Any) -> int:
 
 def float_bits(value: float) -> int:
     """The bits of a float32. (Too large a number becomes infinity.)"""
-    return c_int32.from_buffer(c_float(value)).value
+    return c_uint32.from_buffer(c_float(value)).value
 
 
 def address(array: np.ndarray) -> int:
