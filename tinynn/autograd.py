@@ -53,11 +53,14 @@ class Function:
     """An operation and its node in the graph. Options are set by the subclass's constructor.
 
     `self.kernels` is the backend it was called under; `self.needs[i]` says whether input i wants
-    a gradient, so that `backward` can return None for the others. `new_grads`: each gradient that
-    `backward` returns is a new array that nobody else holds, or dy itself.
+    a gradient, so that `backward` can return None for the others.
+
+    Gradients may be overwritten by whoever alone holds them: `new_grads` says that those which
+    `backward` returns are arrays of their own, or dy; `owns_dy`, while it runs, that dy is such.
     """
 
     new_grads = False
+    owns_dy: bool
 
     kernels: Backend
     needs: tuple[bool, ...]
@@ -170,10 +173,10 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
                 "freed; run the forward pass again, add the losses and call backward once, or "
                 "keep the graph with backward(retain_graph=True)"
             )
-        dy, _ = pending.pop(node)
+        dy, new = pending.pop(node)
         if node.retained is not None:
             node.retained.accumulate_grad(dy)
-        node.pending = pending
+        node.pending, node.owns_dy = pending, new and node.retained is None
         try:
             dxs = node.backward(dy)
         except MemoryError as error:
@@ -188,12 +191,11 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
                 continue
             if isinstance(edge, Tensor):
                 edge.accumulate_grad(dx)
-            elif edge not in pending:
-                pending[edge] = dx, node.new_grads and dx is not dy
+                continue
+            new = node.new_grads and (node.owns_dy or dx is not dy)
+            if edge not in pending:
                 heapq.heappush(queue, (-edge.serial, edge))
-            else:
-                earlier, _ = pending[edge]
-                if earlier is None:
-                    pending[edge] = dx, node.new_grads and dx is not dy
-                else:
-                    pending[edge] = node.kernels.add(earlier, dx), True
+            earlier, _ = pending.get(edge, NOTHING)
+            if earlier is not None:
+                dx, new = node.kernels.add(earlier, dx), True
+            pending[edge] = dx, new

@@ -271,7 +271,8 @@ def batch_norm_gradients(draw: Draw) -> Arguments:
     xhat = (x - mean) / np.sqrt(var + 1e-5)
     dy = draw.normal(*x.shape) + 1 + xhat  # or the sums of dy and dy xhat may vanish by chance
     x = np.where(np.abs(weight * xhat + bias) < 1e-3, x + 1, x)  # a ReLU is open or closed
-    return [dy, x, y, weight, bias, mean, var, relu, 1e-5, draw.flag(), None, None]
+    norm = weight, bias, mean, var, relu, 1e-5, draw.flag()
+    return [dy, x, y, *norm, None, None, False]
 
 
 @cases(NORMALISED)

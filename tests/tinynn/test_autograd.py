@@ -120,6 +120,31 @@ def test_convolutions_of_one_image_add_up_their_gradients(backend: Backend, reta
         np.testing.assert_allclose(got, true, atol=1e-5 * np.abs(true).max())
 
 
+@pytest.mark.parametrize("retained", [False, True])
+def test_batch_norm_leaves_a_gradient_that_others_hold(backend: Backend, retained: bool) -> None:
+    """The user's own, that of a sum's other term, and one that is kept."""
+    rng = np.random.default_rng(0)
+    image, filters, given = (
+        rng.normal(size=shape) for shape in ((4, 8, 8, 16), (16, 3, 3, 16), (4, 8, 8, 16))
+    )
+    grads: dict[Any, Any] = {}
+    for dtype in ("float32", "float64"):
+        x, w, other = (
+            tn.Tensor(array, dtype=dtype, requires_grad=True) for array in (image, filters, given)
+        )
+        h = F.batch_norm(x, None, None, training=True)
+        if retained:
+            h.retain_grad()
+        y = F.conv2d(h, w, padding=1)
+        mine = backend.asarray(given.astype(dtype))
+        (F.batch_norm(y, None, None, training=True) + other).backward(mine)
+        np.testing.assert_array_equal(backend.to_numpy(mine), given.astype(dtype))
+        np.testing.assert_array_equal(backend.to_numpy(other.grad), given.astype(dtype))
+        grads[dtype] = [backend.to_numpy(t.grad) for t in (x, w, *[h] * retained)]
+    for got, true in zip(grads["float32"], grads["float64"], strict=True):
+        np.testing.assert_allclose(got, true, atol=2e-5 * np.abs(true).max())
+
+
 class Half(Function):
     """y = x^2 / 2, whose derivative is x itself."""
 

@@ -73,6 +73,25 @@ def test_batch_norm_of_every_shape(shape: tuple[int, ...], relu: bool, threads: 
         np.testing.assert_allclose(got, expected, atol=1e-6 * size, rtol=0)
 
 
+@pytest.mark.parametrize("needs_residual", [False, True])
+@pytest.mark.parametrize(("relu", "given"), [(False, False), (True, False), (True, True)])
+def test_batch_norm_s_gradient_in_place_of_dy(
+    relu: bool, given: bool, needs_residual: bool, threads: int
+) -> None:
+    """The same bits, one new array less."""
+    dy, x = numbers(9000, 48), numbers(9000, 48)
+    y = numbers(9000, 48) if given else None
+    weight, bias, mean, var = numbers(48), numbers(48), x.mean(0), x.var(0)
+    arguments = x, y, weight, bias, mean, var, relu, 1e-5, needs_residual, None, None
+    for kernel in cpu_norm.batch_norm_grad, cpu_norm.batch_norm_inference_grad:
+        expected, place = kernel(dy, *arguments), dy.copy()
+        results = kernel(place, *arguments, True)
+        assert sum(result is place for result in results) == 1
+        assert results[0] is not results[3]
+        for got, right in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(got, right)
+
+
 def test_variance_beside_an_outlier_in_the_first_row() -> None:
     """The first row of a block is what its numbers are measured from: it may be far off."""
     x = np.full((20_000, 3), 1.0, np.float32) + 1e-3 * numbers(20_000, 3)

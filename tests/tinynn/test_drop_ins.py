@@ -180,8 +180,8 @@ def test_channels_that_fill_no_vector(backend_name: str, channels: int) -> None:
         ("global_avg_pool2d", [x]),
         ("batch_norm", [x, *norm]),
         ("batch_norm_inference", [x, *norm[:2], *statistics[1:], *norm[2:]]),
-        ("batch_norm_grad", [*gradient, kept, None, None]),
-        ("batch_norm_inference_grad", [*gradient, kept, None, None]),
+        ("batch_norm_grad", [*gradient, kept, None, None, False]),
+        ("batch_norm_inference_grad", [*gradient, kept, None, None, False]),
     ]
     for filters, groups in [(1, 1), (3, 1), (31, 1), (33, 1), (c, c), (2 * c, c)]:
         w, dy = draw.normal(filters, 3, 3, c // groups), draw.normal(3, 7, 6, filters)

@@ -20,6 +20,8 @@ class BatchNorm(Function):
     After `forward`, `mean` and `var` hold those statistics, var the biased one.
     """
 
+    new_grads = True
+
     def __init__(self, relu: bool, eps: float):
         self.relu, self.eps = relu, eps
 
@@ -34,12 +36,14 @@ class BatchNorm(Function):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         return self.kernels.batch_norm_grad(
             dy, *self.saved, self.relu, self.eps, self.needs[3],
-            self.grad_storage(1), self.grad_storage(2),
+            self.grad_storage(1), self.grad_storage(2), self.owns_dy,
         )  # fmt: skip
 
 
 class BatchNormInference(Function):
     """The same with given statistics: evaluation mode."""
+
+    new_grads = True
 
     def __init__(self, mean: Array, var: Array, relu: bool, eps: float):
         self.mean, self.var, self.relu, self.eps = mean, var, relu, eps
@@ -54,7 +58,7 @@ class BatchNormInference(Function):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         return self.kernels.batch_norm_inference_grad(
             dy, *self.saved, self.mean, self.var, self.relu, self.eps, self.needs[3],
-            self.grad_storage(1), self.grad_storage(2),
+            self.grad_storage(1), self.grad_storage(2), self.owns_dy,
         )  # fmt: skip
 
 
@@ -79,7 +83,9 @@ class ConvNorm(Function):
         z = self.kernels.conv2d(x, w, *self.geometry)
         norm = weight, bias, self.mean, self.var, self.relu, self.eps, self.needs[4]
         storage = self.grad_storage(2), self.grad_storage(3)
-        dz, *others = self.kernels.batch_norm_inference_grad(dy, z, y, *norm, *storage)
+        dz, *others = self.kernels.batch_norm_inference_grad(
+            dy, z, y, *norm, *storage, self.owns_dy
+        )
         geometry, dx, dw = self.geometry, None, None
         if self.needs[0]:
             dx = self.kernels.conv2d_input_grad(dz, w, x.shape, *geometry, *self.take_grad(0))

@@ -15,6 +15,8 @@ from tinynn.tensor import Tensor
 class MaxPool2d(Function):
     """The largest pixel of every window."""
 
+    new_grads = True
+
     def __init__(self, *geometry: Any):
         self.geometry = geometry
 
@@ -32,6 +34,8 @@ class MaxPool2d(Function):
 class AvgPool2d(Function):
     """The mean of every window."""
 
+    new_grads = True
+
     def __init__(self, *geometry: Any):
         self.geometry = geometry
 
@@ -45,6 +49,8 @@ class AvgPool2d(Function):
 
 class GlobalAvgPool2d(Function):
     """The mean of each image and channel."""
+
+    new_grads = True
 
     def forward(self, x: Array) -> Array:
         self.x_shape = x.shape

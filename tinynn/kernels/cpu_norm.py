@@ -197,22 +197,23 @@ def normalise_into(
 def backward(
     combine: dict[bool, Columns], dy: Array, x: Array, y: Array | None, weight: Array,
     bias: Array, mean: Array, var: Array, relu: bool, eps: float, needs_residual: bool,
-    out_weight: Array | None, out_bias: Array | None,
+    out_weight: Array | None, out_bias: Array | None, in_place: bool,
 ) -> tuple[Array, Array, Array, Array | None]:  # fmt: skip
     """The sums, then dx by the formula `combine` (by whether it still has to apply the ReLU).
 
     dz is written only where y, which is one array more to read, has to tell it: in what x tells,
-    it costs less to form it twice.
+    it costs less to form it twice. In place of dy goes what is written first.
     """
-    dx = empty_like(x)
     dweight = np.empty_like(weight) if out_weight is None else out_weight
     dbias = np.empty_like(weight) if out_bias is None else out_bias
     if relu and needs_residual and y is None:
         y = normalise_into(empty_like(x), x, weight, bias, mean, var, None, relu, eps)
-    dz = empty_like(dy) if relu and y is not None else None
-    if dz is not None:
+    first = dy if in_place else empty_like(dy)
+    if relu and y is not None:
+        dz, dx = first, empty_like(x) if needs_residual else first
         sums, last = gradient_sums_kept, combine[False]
     else:
+        dz, dx = dy, empty_like(x) if in_place and needs_residual else first
         sums, last = gradient_sums_relu if relu else gradient_sums, combine[relu]
     plan, job, _numbers = begin(x)
     job.run(
@@ -222,8 +223,8 @@ def backward(
         loop=sums.address, x=x, dy=dy, y=y, dz=dz, weight=weight, bias=bias, mean=mean, var=var,
         eps=float(eps), dweight=dweight, dbias=dbias,
     )  # fmt: skip
-    job.run(last.address, plan.rows, plan.quick, x=x, dy=dy if dz is None else dz, dx=dx)
-    return dx, dweight, dbias, (dz if relu else dy) if needs_residual else None
+    job.run(last.address, plan.rows, plan.quick, x=x, dy=dz, dx=dx)
+    return dx, dweight, dbias, dz if needs_residual else None
 
 
 @float32_only(reference_norm.batch_norm_grad)
@@ -240,9 +241,11 @@ def batch_norm_grad(
     needs_residual: bool,
     out_weight: Array | None = None,
     out_bias: Array | None = None,
+    in_place: bool = False,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference_norm.batch_norm_grad: one pass for the sums, one for dx."""
-    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    norm = weight, bias, mean, var, relu, eps, needs_residual
+    given = dy, x, y, *norm, out_weight, out_bias, in_place
     return backward(COMBINE, *given)
 
 
@@ -260,7 +263,9 @@ def batch_norm_inference_grad(
     needs_residual: bool,
     out_weight: Array | None = None,
     out_bias: Array | None = None,
+    in_place: bool = False,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference_norm.batch_norm_inference_grad: as batch_norm_grad, with dx = a dz."""
-    given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
+    norm = weight, bias, mean, var, relu, eps, needs_residual
+    given = dy, x, y, *norm, out_weight, out_bias, in_place
     return backward(SCALED, *given)

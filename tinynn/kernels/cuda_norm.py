@@ -170,6 +170,7 @@ def batch_norm_grad(
     needs_residual: bool,
     out_weight: Array | None = None,
     out_bias: Array | None = None,
+    in_place: bool = False,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference_norm.batch_norm_grad."""
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias
@@ -190,6 +191,7 @@ def batch_norm_inference_grad(
     needs_residual: bool,
     out_weight: Array | None = None,
     out_bias: Array | None = None,
+    in_place: bool = False,
 ) -> tuple[Array, Array, Array, Array | None]:
     """Drop-in for reference_norm.batch_norm_inference_grad."""
     given = dy, x, y, weight, bias, mean, var, relu, eps, needs_residual, out_weight, out_bias

@@ -71,13 +71,15 @@ def batch_norm_grad(
     needs_residual: bool,
     out_weight: Array | None = None,
     out_bias: Array | None = None,
+    in_place: bool = False,
 ) -> tuple[Array, Array, Array, Array | None]:
     """-> dx (..., C), dweight (C,), dbias (C,), and dresidual (..., C) or None if not needed.
 
     dx = weight rstd (dz - mean(dz) - xhat mean(dz xhat)) with xhat = (x - mean) rstd and dz the
     gradient before the ReLU, which is also dresidual: the statistics depend on x too. y, needed
     only with a residual and relu, tells where the ReLU was open; else x does, with one array less
-    to read. `out_weight`, `out_bias`: where to put dweight and dbias.
+    to read. `out_weight`, `out_bias`: where to put dweight and dbias. `in_place`: a gradient may be
+    written in place of dy, where that saves time.
     """
     rstd = (var + eps) ** -0.5
     dz, dweight, dbias, xhat = batch_norm_sums(dy, x, y, weight, bias, mean, rstd, relu)
@@ -139,6 +141,7 @@ def batch_norm_inference_grad(
     needs_residual: bool,
     out_weight: Array | None = None,
     out_bias: Array | None = None,
+    in_place: bool = False,
 ) -> tuple[Array, Array, Array, Array | None]:
     """As `batch_norm_grad` with constant statistics: dx = weight rstd dz."""
     rstd = (var + eps) ** -0.5
