@@ -176,7 +176,7 @@ def backward(root: Tensor, gradient: Array, retain_graph: bool = False) -> None:
         dy, new = pending.pop(node)
         if node.retained is not None:
             node.retained.accumulate_grad(dy)
-        node.pending, node.owns_dy = pending, new and node.retained is None
+        node.pending, node.owns_dy = pending, new
         try:
             dxs = node.backward(dy)
         except MemoryError as error:
