@@ -72,6 +72,14 @@ def test_fields_keep_what_the_job_was_made_with() -> None:
 def test_objects_become_integers(value: Any, expected: int) -> None:
     assert fields(b=value) == [0, expected, 7]
     assert Job(FIELDS, b=value).record[1] == expected
+    assert Job(FIELDS).bind(b=value).record[1] == expected
+
+
+def test_names_may_be_put_together() -> None:
+    assert fields(**{"".join(["", letter]): i for i, letter in enumerate("abc", 1)}) == [1, 2, 3]
+    wide = job_type("of_rows of_columns")
+    job = Job(wide, **{f"of_{name}": 5 for name in ("rows", "columns")})
+    assert job.record[:2].tolist() == [5, 5]
 
 
 def test_a_float_that_is_too_large_becomes_infinity() -> None:
@@ -116,6 +124,14 @@ def test_a_wrong_call_raises_and_runs_nothing(
     with pytest.raises(error):
         Job(FIELDS).run(*arguments, results=results, **wrong)
     assert (results == -1).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error"), [({"d": 1}, KeyError), ({"a": "text"}, TypeError)], ids=str
+)
+def test_a_job_is_not_made_of_wrong_fields(wrong: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        Job(FIELDS, **wrong)
 
 
 def test_a_field_of_minus_one_is_no_error() -> None:

@@ -6,7 +6,7 @@
 
     table   PYTHON POOL THREADS FIELDS WORDS | names of the fields | the record, WORDS long
 
-A name is known by its address: Python keeps the names of arguments but once each.
+A name is mostly known by its address, since Python keeps the names of arguments but once each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from tinynn.kernels.cpu_llvm import FLOAT, INT, INT32, function_of_integers, loa
 from tinynn.kernels.cpu_python import (
     ARRAY,
     AS_INTEGER,
+    C_INT,
     CALL,
+    COMPARE,
     DATA,
     FLOAT_TYPE,
     ITEMS,
@@ -101,25 +103,61 @@ def as_field(python, value):
     return ask(python, AS_INTEGER, value, 0)
 
 
+@njit
+def place_of(table, name):
+    """The place of a field in the record; -1 if there is none of that name."""
+    python, fields = load_int(table, PYTHON), load_int(table, FIELDS)
+    for field in range(fields):
+        if load_int(table, NAMES + field) == name:
+            return field
+    for field in range(fields):  # a name that a program has put together
+        if ask(python, COMPARE, load_int(table, NAMES + field), name) & C_INT == 0:
+            return field
+    return -1
+
+
+@njit
+def write(table, record, values, keywords):
+    """Fill in fields of a record. Are they there, and the values such that they can be?"""
+    python = load_int(table, PYTHON)
+    for i in range(load_int(keywords, DATA) if keywords else 0):
+        name = load_int(keywords, ITEMS + i)
+        field = place_of(table, name)
+        if field < 0:
+            return fail(python, KEY_ERROR, name) != 0
+        number = as_field(python, load_int(values, i))
+        if failed(python, number):
+            return False
+        store_int(record, field, number)
+    return True
+
+
+# ---------------------------------------------------------------------------------------------
+# What Python calls. See `cpu_python.Method`; `this` array is the table.
+# ---------------------------------------------------------------------------------------------
+
+
+@function_of_integers(4, types.int64)
+def fill(this, arguments, positional, keywords, version):
+    """fill(**fields): for all runs to come."""
+    table = load_int(this, DATA)
+    python, record = load_int(table, PYTHON), table + 8 * (NAMES + load_int(table, FIELDS))
+    if not write(table, record, arguments + 8 * positional, keywords):
+        return 0
+    return ask(python, NEW_REFERENCE, load_int(python, NONE), 0)
+
+
 @function_of_integers(4, types.int64)
 def launch(this, arguments, positional, keywords, version):
-    """`Job.run`; `this` array is the table. See `cpu_python.Method`."""
+    """run(kernel, tasks, quick, ..., **fields): see `Job`."""
     table = load_int(this, DATA)
     python, pool = load_int(table, PYTHON), load_int(table, POOL)
-    fields, words = load_int(table, FIELDS), load_int(table, WORDS)
-    template, record = table + 8 * (NAMES + fields), stack(words)
+    template, words = table + 8 * (NAMES + load_int(table, FIELDS)), load_int(table, WORDS)
+    record = stack(words)
     for i in range(words):
         store_int(record, i, load_int(template, i))
-    for i in range(load_int(keywords, DATA) if keywords else 0):
-        name, field = load_int(keywords, ITEMS + i), 0
-        while field < fields and load_int(table, NAMES + field) != name:
-            field += 1
-        if field == fields:
-            return fail(python, KEY_ERROR, name)
-        number = as_field(python, load_int(arguments, positional + i))
-        if failed(python, number):
-            return 0
-        store_int(record, field, number)
+    if not write(table, record, arguments + 8 * positional, keywords):
+        return 0
 
     if positional % 3:
         return fail(python, TYPE_ERROR, load_int(pool, USAGE))
@@ -151,17 +189,17 @@ def launch(this, arguments, positional, keywords, version):
     return ask(python, NEW_REFERENCE, load_int(python, NONE), 0)
 
 
-RUN = method("run", launch)
+FILL, RUN = method("fill", fill), method("run", launch)
 
 
 def table_of(names: Iterable[str], words: int, threads: int) -> np.ndarray:
-    """The table for a record of so many words, which begin with the fields of these names: the
-    ones that `sys.intern` knows, which must live as long as the table."""
+    """The table for a record of so many words, which begin with the fields of these names, which
+    must live as long as the table."""
     known = [id(name) for name in names]
     head = [python.ctypes.data, pool.ctypes.data, threads, len(known), words]
     return np.array([*head, *known, *[0] * words], np.int64)
 
 
-def launcher(table: np.ndarray) -> Any:
-    """`launch` for this table, as a function of Python."""
-    return function_of(RUN, table)
+def functions_of(table: np.ndarray) -> tuple[Any, Any]:
+    """`fill` and `launch` for this table, as functions of Python."""
+    return function_of(FILL, table), function_of(RUN, table)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable
-from ctypes import c_float, c_int64, c_uint32
 from typing import Any
 
 import numba
@@ -19,8 +18,9 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from tinynn.kernels.cpu_launch import WORDS, launcher, table_of
+from tinynn.kernels.cpu_launch import WORDS, functions_of, table_of
 from tinynn.kernels.cpu_llvm import INT, version
+from tinynn.kernels.cpu_python import DATA, word
 from tinynn.kernels.memory import zeros
 
 ANY = 1 << 32  # threads: as many as there are
@@ -52,29 +52,28 @@ class Job:
     since to wake another takes some microseconds.
     """
 
-    __slots__ = ("kept", "places", "record", "run", "table")
+    __slots__ = ("kept", "names", "record", "run", "table", "write")
 
     def __init__(self, kind: np.dtype, threads: int = ANY, flags: int = 0, **fields: Any):
-        self.places = {sys.intern(name): i for i, name in enumerate(kind.names or ())}
+        self.names = [sys.intern(name) for name in kind.names or ()]
         self.kept: list[dict[str, Any]] = []
-        self.begin(table_of(self.places, len(self.places) + flags, threads))
+        self.begin(table_of(self.names, len(self.names) + flags, threads))
         self.fill(**fields)
 
     def begin(self, table: np.ndarray) -> None:
         """Have this table, at whose end the record is."""
         self.table, self.record = table, table[-int(table[WORDS]) :]
-        self.run = launcher(table)
+        self.write, self.run = functions_of(table)
 
     def fill(self, **fields: Any) -> None:
         """Fill in some more fields."""
         self.kept.append(fields)
-        for name, value in fields.items():
-            self.record[self.places[name]] = as_integer(value)
+        self.write(**fields)
 
     def bind(self, **fields: Any) -> Job:
         """A copy with some more fields. (Keep this job while the copy is used.)"""
         copy = Job.__new__(Job)
-        copy.places, copy.kept = self.places, []
+        copy.names, copy.kept = self.names, []
         copy.begin(self.table.copy())
         copy.fill(**fields)
         return copy
@@ -85,26 +84,9 @@ class Job:
         return address(self.record)
 
 
-def as_integer(value: Any) -> int:
-    """A field's value as it stands in a record."""
-    if isinstance(value, np.ndarray):
-        return address(value)
-    if isinstance(value, float):
-        return float_bits(value)
-    return 0 if value is None else value
-
-
-def float_bits(value: float) -> int:
-    """The bits of a float32. (Too large a number becomes infinity.)"""
-    return c_uint32.from_buffer(c_float(value)).value
-
-
 def address(array: np.ndarray) -> int:
-    """Where its elements begin: the first field of NumPy's C structure, after Python's own."""
-    return int_at(id(array) + HEADER).value  # .ctypes takes 2 us
-
-
-HEADER, int_at = object.__basicsize__, c_int64.from_address
+    """Where its elements begin. (`.ctypes` takes 2 us.)"""
+    return word(array, DATA)
 
 
 class Kernel(int):

@@ -7,7 +7,8 @@ compiled too, and works on Python's objects by their addresses:
     array      ... | type | data | ...        float   ... | type | number
     function   called as functions of C are, with the addresses of its arguments (`METH_FASTCALL`)
 
-Layouts are those of CPython and NumPy, which have kept them for years and promise to.
+Layouts are those of CPython and NumPy, which have kept them for years; this module does not load
+where they are others, and the backend takes plainer kernels then.
 """
 
 from __future__ import annotations
@@ -29,6 +30,31 @@ TYPE, ITEMS = DATA - 1, tuple.__basicsize__ // 8
 DTYPE, FLAGS = DATA + 5, DATA + 6  # of an array: its second half, after sizes and steps
 KIND = DATA + 1  # of a dtype: a letter
 CONTIGUOUS = 1  # the flag
+C_INT = (1 << 32) - 1  # the bits of what a C function returns as an int
+
+
+def word(thing: object, place: int) -> int:
+    """What lies there, as an int64."""
+    return int64_at(id(thing) + 8 * place).value
+
+
+def as_expected() -> bool:
+    """Whether objects are laid out so here."""
+    array, names, number = np.ones(4, np.float32), ("a", "b"), np.float64(1.5)
+    return (
+        word(array, TYPE) == id(np.ndarray)
+        and word(array, DATA) == array.ctypes.data
+        and word(array, DTYPE) == id(array.dtype)
+        and word(array, FLAGS) & CONTIGUOUS != word(array[::2], FLAGS) & CONTIGUOUS
+        and word(array.dtype, KIND) & 255 == ord("f")
+        and [word(names, place) for place in (DATA, ITEMS + 1)] == [2, id("b")]
+        and word(float(number), DATA) == number.view(np.int64)
+    )
+
+
+int64_at = ctypes.c_int64.from_address
+if not as_expected():
+    raise RuntimeError("this Python's objects, or NumPy's, are laid out in another way")
 
 # ---------------------------------------------------------------------------------------------
 # Calling Python's functions
@@ -38,12 +64,13 @@ CONTIGUOUS = 1  # the flag
     # objects
     NONE, ARRAY, FLOAT_TYPE, FLOAT32, KEY_ERROR, TYPE_ERROR,
     # functions
-    IS_SUBTYPE, AS_INTEGER, NEW_REFERENCE, ERROR, SET_ERROR, CALL, VECTORCALL, LEAVE, RETURN,
-) = range(15)  # fmt: skip
+    IS_SUBTYPE, COMPARE, AS_INTEGER, NEW_REFERENCE, ERROR, SET_ERROR,
+    CALL, VECTORCALL, LEAVE, RETURN,
+) = range(16)  # fmt: skip
 
 objects = None, np.ndarray, float, np.dtype(np.float32), KeyError, TypeError
 functions = (
-    "PyType_IsSubtype PyLong_AsLongLong Py_NewRef PyErr_Occurred PyErr_SetObject"
+    "PyType_IsSubtype PyUnicode_Compare PyLong_AsLongLong Py_NewRef PyErr_Occurred PyErr_SetObject"
     " PyObject_CallNoArgs PyObject_Vectorcall PyEval_SaveThread PyEval_RestoreThread"
 )
 python = np.array(
@@ -83,7 +110,7 @@ def pass_on(typing_context, python, place, function, arguments, positional, keyw
 def is_a(python, value, kind):
     """isinstance(value, kind), for the place of a type."""
     given, wanted = load_int(value, TYPE), load_int(python, kind)
-    return given == wanted or (ask(python, IS_SUBTYPE, given, wanted) & 1) == 1  # of C's int
+    return given == wanted or ask(python, IS_SUBTYPE, given, wanted) & C_INT != 0
 
 
 @njit
