@@ -279,8 +279,9 @@ def test_gradients_of_a_refused_recording_are_not_added_to() -> None:
         return (x[:, None, :] * w).sum(2) + bias
 
     def product_grad(
-        dy: Any, x: Any, w: Any, y: Any, bias: bool, out_dw: Any = None, out_db: Any = None
-    ) -> Any:
+        dy: Any, x: Any, w: Any, y: Any, bias: bool,
+        out_dw: Any = None, out_db: Any = None, in_place: bool = False,
+    ) -> Any:  # fmt: skip
         return None, (dy[:, :, None] * x[:, None, :]).sum(0), dy.sum(0)
 
     with pytest.warns(RuntimeWarning, match="cannot be recorded"):

@@ -119,7 +119,7 @@ def linear_grad(draw: Draw) -> Arguments:
     m, i, o = draw.choice([*sizes, (1100, 10, 40)])
     x, w, y = (draw.choice([None, draw.normal(*shape)]) for shape in ((m, i), (o, i), (m, o)))
     dy = draw.normal(m, o) + draw.choice([1, 10])  # sums around 0 would cancel
-    return [dy, x, w, y, draw.flag(), None, None]
+    return [dy, x, w, y, draw.flag(), None, None, False]
 
 
 @cases(ELEMENTWISE)

@@ -146,6 +146,25 @@ def test_batch_norm_leaves_a_gradient_that_others_hold(backend: Backend, summed:
         np.testing.assert_allclose(got, true, atol=2e-5 * np.abs(true).max())
 
 
+def test_a_linear_layer_leaves_a_gradient_that_others_hold(backend: Backend) -> None:
+    """Large enough for a kernel of its own."""
+    rng = np.random.default_rng(0)
+    grads: dict[Any, Any] = {}
+    batch, wide, given = (rng.normal(size=shape) for shape in ((64, 128), (128, 128), (64, 128)))
+    for dtype in ("float32", "float64"):
+        x, w, b = (
+            tn.Tensor(array, dtype=dtype, requires_grad=True) for array in (batch, wide, wide[0])
+        )
+        h = F.linear(x, w, b, relu=True).retain_grad()
+        y = F.linear(F.linear(h, w, b, relu=True), w, b, relu=True)
+        mine = backend.asarray(given.astype(dtype))
+        y.backward(mine)
+        np.testing.assert_array_equal(backend.to_numpy(mine), given.astype(dtype))
+        grads[dtype] = [backend.to_numpy(t.grad) for t in (x, w, b, h)]
+    for got, true in zip(grads["float32"], grads["float64"], strict=True):
+        np.testing.assert_allclose(got, true, atol=2e-5 * np.abs(true).max())
+
+
 class Half(Function):
     """y = x^2 / 2, whose derivative is x itself."""
 

@@ -45,7 +45,7 @@ CTC = [np.zeros((4, 0, 5)), np.zeros((0, 2), int), LABELS, LABELS, 0]
 EMPTY: dict[str, list[Arguments]] = {
     "matmul": [[no(5), np.ones((5, 3)), None], [no(5).T, no(3), None]],
     "linear": [[no(i), np.ones((o, i)), b, True] for i, o, b in [(5, 3, ONE), (500, 300, None)]],
-    "linear_grad": [[no(3), no(5), np.ones((3, 5)), no(3), True, None, None]],
+    "linear_grad": [[no(3), no(5), np.ones((3, 5)), no(3), True, None, None, False]],
     "add": [[no(5), no(5)]],
     "add_bias": [[no(3), ONE]],
     "column_sum": [[no(3), None]],

@@ -35,6 +35,8 @@ class Matmul(Function):
 class Linear(Function):
     """y = x w^T [+ b], [ReLU]. x (M, I), w (O, I), b (O,) -> y (M, O)."""
 
+    new_grads = True
+
     def __init__(self, relu: bool):
         self.relu = relu
 
@@ -46,7 +48,8 @@ class Linear(Function):
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         out_dw, out_db = (self.grad_storage(i) if self.needs[i] else None for i in (1, 2))
-        return self.kernels.linear_grad(dy, *self.saved, self.needs[2], out_dw, out_db)
+        more = self.needs[2], out_dw, out_db, self.owns_dy
+        return self.kernels.linear_grad(dy, *self.saved, *more)
 
 
 @operator

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tinynn.autograd import Function
 from tinynn.backend import Array, current_backend
 from tinynn.functions.activation import relu
@@ -81,7 +83,8 @@ def check_labels(
     """
     classes = scores.shape[-1]
     labels = current_backend().at_hand(given.data if isinstance(given, Tensor) else given)
-    if labels is None or not labels.size or (labels.min() >= 0 and labels.max() < classes):
+    # Without sign a negative number is a large one: one look for two.
+    if labels is None or not labels.size or labels.astype(np.uint64).max() < classes:
         return target.data.reshape(-1)
     labels = labels.reshape(-1)
     wrong = (labels < 0) | (labels >= classes)

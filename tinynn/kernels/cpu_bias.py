@@ -114,9 +114,9 @@ def column_sum(dy: Array, out: Array | None = None) -> Array:
     return sums(sum_rows, dy, out)
 
 
-def relu_bias_grad(dy: Array, y: Array, out: Array | None) -> tuple[Array, Array]:
+def relu_bias_grad(dy: Array, y: Array, out: Array | None, in_place: bool) -> tuple[Array, Array]:
     """dy where y is positive, and its column sums: one pass."""
-    dz = empty_like(dy)
+    dz = dy if in_place else empty_like(dy)
     return dz, sums(close_and_sum_rows, dy, out, y=y, dz=dz)
 
 

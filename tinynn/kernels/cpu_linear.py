@@ -209,7 +209,7 @@ by_parts = reference.linear_grad_of(relu_grad, cpu_matmul.matmul, column_sum)
 @float32_only(by_parts)
 def linear_grad(
     dy: Array, x: Array | None, w: Array | None, y: Array | None, bias: bool,
-    out_dw: Array | None = None, out_db: Array | None = None,
+    out_dw: Array | None = None, out_db: Array | None = None, in_place: bool = False,
 ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
     """Drop-in for reference.linear_grad."""
     given = x if w is None else w
@@ -218,7 +218,7 @@ def linear_grad(
         return by_parts(dy, x, w, y, bias, out_dw, out_db)
     dx = dw = db = None
     if y is not None and bias:
-        dy, db = relu_bias_grad(dy, y, out_db)
+        dy, db = relu_bias_grad(dy, y, out_db, in_place)
     elif y is not None:
         dy = relu_grad(dy, y)
     elif bias:

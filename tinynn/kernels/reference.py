@@ -349,14 +349,14 @@ def linear_grad_of(
 
     def linear_grad(
         dy: Array, x: Array | None, w: Array | None, y: Array | None, bias: bool,
-        out_dw: Array | None = None, out_db: Array | None = None,
+        out_dw: Array | None = None, out_db: Array | None = None, in_place: bool = False,
     ) -> tuple[Array | None, Array | None, Array | None]:  # fmt: skip
         """Back through y = x w' [+ bias], [max(., 0)], with dz = dy, where there was a ReLU only
         where y is positive: dx = dz w, dw = dz' x, and the bias' gradient, dz summed over M.
 
         dy, y (M, O), x (M, I), w (O, I) -> dx (M, I), dw (O, I), db (O,). Without y there was no
         ReLU; without w there is no dx, without x no dw, and unless `bias` no db.
-        `out_dw`, `out_db`: where to put them.
+        `out_dw`, `out_db`: where to put them. `in_place`: dz may be written in place of dy.
         """
         dz = dy if y is None else relu_grad(dy, y)
         dx = None if w is None else matmul(dz, w)
