@@ -144,7 +144,7 @@ def reshape(input: Any, shape: int | Sequence[int]) -> Tensor:
             f"reshape: {x.shape} has {x.size} elements and cannot become {sizes}; "
             "the product of the sizes must be equal (one may be -1)"
         )
-    return Reshape(sizes)(x)
+    return reshaped(x, sizes)
 
 
 @operator
@@ -156,7 +156,12 @@ def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     if start > end:
         raise ValueError(f"flatten: start_dim {start_dim} comes after end_dim {end_dim}")
     merged = math.prod(shape[start : end + 1])
-    return Reshape((*shape[:start], merged, *shape[end + 1 :]))(x)
+    return reshaped(x, (*shape[:start], merged, *shape[end + 1 :]))
+
+
+def reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A node of the graph only where there is a graph: mostly it is images that are flattened."""
+    return Reshape(shape)(x) if x.requires_grad else Tensor.of(x.data.reshape(shape))
 
 
 @operator
