@@ -48,7 +48,7 @@ UNFINISHED = LINE  # chunks
 BUSY, WORKERS = 2 * LINE, 2 * LINE + 1  # a caller is at work; workers started so far
 KERNEL, JOB, TASKS, CHUNK = (3 * LINE + i for i in range(4))  # what to do; tasks in a chunk
 SPINS, WAIT, POST, CAPACITY = (3 * LINE + i for i in range(4, 8))  # constant
-ASKED = 3 * LINE + 8  # workers that were to be started, or more, if the system grants no more
+ASKED = 3 * LINE + 8  # workers asked for: fewer come if the system grants no more
 ASLEEP, SEMAPHORE, ROOM = (4 * LINE + i for i in (0, 1, 2))  # + LINE * thread
 
 # WORK is threads << 48 | end << 24 | first: chunks first to end - 1
